@@ -18,7 +18,7 @@ from facesim.data.detectors import Detector, Face
 from facesim.data.layouts import Listing, look_through
 from facesim.data.rendering import Progress
 from facesim.data.sources import listing_of
-from facesim.data.tables import METADATA, lists_of
+from facesim.data.tables import lists_of
 from facesim.util.errors import InputError
 from facesim.util.files import check_outside
 from facesim.util.unused import Unused, printable
@@ -106,10 +106,10 @@ def align_folder(
     Raises:
         InputError: `source` is no folder of people, or `out` is there already, or cannot be written.
     """
-    if lists_of(source):
+    if lists := lists_of(source):
         raise InputError(
-            f"{printable(str(source))} has a {METADATA} that says whom its images show, which folders of aligned faces "
-            f"cannot keep. Sort the images into a folder for each person first, or move that file away."
+            f"{printable(str(source))} has a {lists[0].name} that says whom its images show, which folders of aligned "
+            f"faces cannot keep. Sort the images into a folder for each person first, or move that file away."
         )
     listing = look_through(source)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from facesim.data.layouts import Listing, understood
 from facesim.data.opening import Unusable
+from facesim.data.tables import METADATA, says_whom
 from facesim.data.walk import IMAGE_SUFFIXES, system_name
 from facesim.util.errors import InputError
 from facesim.util.files import open_regular, why_unread
@@ -67,6 +68,7 @@ def open_zip(path: Path) -> Archive:
             continue
         shown = printable("/".join(parts))
         if reason := _why_no_image(parts):
+            _check_no_list(archive, member, path)
             tally.add(reason, shown)
         elif path.joinpath(*parts) in members:
             raise InputError(f"{path} holds {shown} twice, so it is unclear which one is meant. Write it anew.")
@@ -79,6 +81,32 @@ def open_zip(path: Path) -> Archive:
             f"as of a folder that facesim reads."
         )
     return Archive(path, understood(path, sorted(members), tally.counted), archive, members)
+
+
+def _check_no_list(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> None:
+    """Refuse an archive with a list of whom its images show, which its folders then do not say."""
+    name = PurePosixPath(member.filename.replace("\\", "/")).name
+    if name not in METADATA:
+        return
+    try:
+        with archive.open(member) as file:
+            content = file.read(_MOST_BYTES)
+    except Exception as error:  # whatever a damaged or encrypted member leads to
+        raise InputError(f"{path} has a {name} that cannot be read: {error}. Copy or download it again.") from None
+    check_lists_nobody(content, path, name)
+
+
+def check_lists_nobody(content: bytes, path: Path, name: str) -> None:
+    """Refuse a member `name` of an archive that says whom the images show, because their folders then do not.
+
+    Raises:
+        InputError: it does, or it cannot be read.
+    """
+    if says_whom(content, path / name):
+        raise InputError(
+            f"{path} has a {name} that says whom its images show, which is not read in an archive. Unpack it, and give "
+            f"the folder."
+        )
 
 
 def check_alone(archive: zipfile.ZipFile, path: Path) -> None:

@@ -234,7 +234,7 @@ def _columns(schema: pyarrow.Schema, file: Path, wanted: Wanted) -> Columns:
         )
     names = features.get(label, {}).get("names")
     others = () if wanted.label_feature else tuple(name for name in (*LABEL_FEATURES, *classes) if name in able)
-    texts = {field.name.lower(): field.name for field in schema if str(field.type) in ("string", "large_string")}
+    texts = {field.name.lower(): field.name for field in schema if _is_text(field.type)}
     split = next((texts[name] for name in SPLIT_COLUMNS if name in texts and texts[name] not in (image, label)), None)
     return Columns(image, label, names, split, tuple(dict.fromkeys(name for name in others if name != label)))
 
@@ -250,6 +250,14 @@ def _can_hold_image(kind: pyarrow.DataType) -> bool:
     if types.is_struct(kind):
         return kind.get_field_index("bytes") >= 0
     return types.is_binary(kind) or types.is_large_binary(kind) or str(kind) == "binary_view"
+
+
+def _is_text(kind: pyarrow.DataType) -> bool:
+    """Whether cells are texts, also where each different one is stored once, as pandas' categories are."""
+    from pyarrow import types
+
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    return types.is_string(kind) or types.is_large_string(kind) or str(kind) == "string_view"
 
 
 def _features(schema: pyarrow.Schema) -> dict[str, Any]:

@@ -157,18 +157,20 @@ def notes_on_names(written: Iterable[str]) -> list[str]:
 
 
 def notes_on_alike(names: Iterable[str]) -> list[str]:
-    """A note on names that differ in nothing but capitals, blanks or a number's zeros, and are people of their own."""
+    """A note on names that differ in nothing but capitals, blanks, dashes or a number's zeros, and are
+    people of their own.
+    """
     alike: dict[str, list[str]] = {}
     for name in names:
-        plain = re.sub(r"[\s\u200b-\u200f\u2060\ufeff]+", " ", unicodedata.normalize("NFKC", name)).strip().casefold()
+        plain = re.sub(r"[\s\u200b-\u200f\u2060\ufeff_-]+", " ", unicodedata.normalize("NFKC", name)).strip().casefold()
         plain = plain.partition(".")[0] if _NUMBER.fullmatch(plain) else plain
         alike.setdefault(plain.lstrip("0") or "0" if plain.isdecimal() else plain, []).append(name)
     several = [" and ".join(map(repr, same)) for same in alike.values() if len(same) > 1]
     if not several:
         return []
     return [
-        f"{some(several)}: names that differ in capitals, blanks or a number's zeros alone are people of their own. "
-        f"Rename them if they are not."
+        f"{some(several)}: names that differ in capitals, blanks, dashes or a number's zeros alone are people of "
+        f"their own. Rename them if they are not."
     ]
 
 

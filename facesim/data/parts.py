@@ -23,14 +23,14 @@ PARTS = ("train", "val", "test")
 _WORDS = {
     TRAIN: ("train", "training"),
     VAL: ("val", "valid", "validation", "dev", "publictest"),  # FER2013's Usage has PublicTest and PrivateTest
-    TEST: ("test", "testing", "eval", "evaluation", "privatetest"),
+    TEST: ("test", "testing", "eval", "evaluation", "held-out", "held_out", "holdout", "privatetest"),
 }
-_ENDS = ("", "set", "_set", "-set", "_data", "_images")
+_ENDS = ("", *(between + end for between in ("", " ", "_", "-") for end in ("set", "data", "images")))
 _PART_OF_WORD = {word + end: part for part, words in _WORDS.items() for word in words for end in _ENDS}
 
 
 def part_called(name: str) -> int:
-    """The part that is called `name`, in any case, such as `Training`; NO_PART if none is."""
+    """The part that is called `name`, in any case, such as `Training` or `Test Set`; NO_PART if none is."""
     return _PART_OF_WORD.get(name.strip().lower(), NO_PART)
 
 

@@ -211,6 +211,7 @@ def _write(
             f"--cache memory, or a folder or .csv of image files."
         )
     parts, notes = kept_split(content.parts, split, name)
+    alike = notes_on_alike(content.names)  # also of people who are left out, perhaps because they are called otherwise
     counts = np.bincount(content.labels, minlength=len(content.names))
     kept = counts >= (wanted.min_images or 0)
     tally = Tally(content.unused)
@@ -222,7 +223,7 @@ def _write(
         for label in np.flatnonzero(untrained):
             tally.add("of an identity without an image to train on", content.names[label], "image", int(counts[label]))
         kept &= ~untrained
-    _check_identities(content.names, kept, content.labels, parts, name, tally.counted)
+    _check_identities(content.names, kept, content.labels, parts, name, tally.counted, alike)
     indices = np.flatnonzero(kept[content.labels])
 
     shape = (wanted.image_size, wanted.image_size, wanted.channels)
@@ -256,7 +257,7 @@ def _write(
     if parts is not None:
         parts = parts[used]
         notes.append(split_note(parts))
-    _check_identities(content.names, kept, labels, parts, name, tally.counted)
+    _check_identities(content.names, kept, labels, parts, name, tally.counted, alike)
     if parts is not None:
         images = mapped(directory, len(labels), shape) if decoded else StoredImages(directory, shape)
         notes += notes_across(images, labels, parts, origins, wanted.progress)
@@ -265,7 +266,7 @@ def _write(
     names, groups = ([of[i] for i in np.flatnonzero(kept)] for of in (content.names, content.groups))
     unused, notes = (
         tally.counted,
-        [*notes, *_notes_on_frames(wanted.first_frames), *_notes_on_flat(flat), *notes_on_alike(names), *content.notes],
+        [*notes, *_notes_on_frames(wanted.first_frames), *_notes_on_flat(flat), *alike, *content.notes],
     )
     _write_facts(directory, name, shape, labels, names, groups, bad_files, unused, notes, origins, parts, digest)
 
@@ -351,8 +352,10 @@ def _check_identities(
     parts: np.ndarray | None,
     source: str,
     unused: Sequence[Unused],
+    alike: Sequence[str],
 ) -> None:
-    """names, kept (bool): one an identity; labels and parts: of the images there are; unused: what is not among these.
+    """names, kept (bool): one an identity; labels and parts: of the images there are; unused: what is not among these;
+    alike: notes on names that may be one person's.
 
     Raises InputError if the identities that are kept cannot be learned and tested. The cause comes first.
     """
@@ -369,7 +372,7 @@ def _check_identities(
         raise InputError(
             f"{source} has no image to test on of anybody that is trained on: the people of its parts are others. "
             f"Train on the one part, and recognise the people of the other with facesim evaluate RUN DATA, or pool "
-            f"all with --split random."
+            f"all with --split random. {' '.join(alike)}".rstrip()
         )
     least = 2 if parts is None else 1
     single = sorted((names[i] for i in np.flatnonzero(kept & (counts < least))), key=natural_key)

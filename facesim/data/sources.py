@@ -22,9 +22,9 @@ from facesim.data.content import Content, Source, each_in_parallel, fingerprint,
 from facesim.data.decode import BadFile, Wanted, decode, decode_bytes, decode_member, shown_path, to_channels
 from facesim.data.labels import people_of
 from facesim.data.layouts import Example, Listing, in_order, look_through, people_like_splits, some
-from facesim.data.parts import part_called, part_of_file
+from facesim.data.parts import NO_PART, PARTS, part_called, part_of_file
 from facesim.data.rendering import RENDERER_VERSION, render_batches
-from facesim.data.tables import METADATA, check_group, lists_of, read_table
+from facesim.data.tables import check_group, lists_of, read_table
 from facesim.data.walk import beside, files_in, instead_of, list_images, real_path, walk
 from facesim.util.errors import InputError
 from facesim.util.files import kind_of_file, why_unread
@@ -98,8 +98,8 @@ def _folder(path: Path, wanted: Wanted) -> Source:
 
 
 def listing_of(folder: Path) -> Listing:
-    """The images of a folder: those that its `metadata.csv` lists, or one in each part of a split (`train`, `test`), if
-    it says whom they show, or else by its folders.
+    """The images of a folder: those that its `metadata.csv` or `metadata.jsonl` lists, or one in each part of a split
+    (`train`, `test`), if it says whom they show, or else by its folders.
 
     Raises:
         InputError: as `read_table` and `look_through` do; or two lists have one person in two groups.
@@ -109,26 +109,36 @@ def listing_of(folder: Path) -> Listing:
 
 
 def _listing(folder: Path, lists: Sequence[Path]) -> Listing:
-    """What `listing_of` has, with the folders whose `metadata.csv` is one."""
+    """What `listing_of` has, by `lists`, those of `tables.lists_of`."""
     if not lists:
         return look_through(folder)
-    tables = {place: read_table(place / METADATA) for place in lists}
+    tables = {path: read_table(path) for path in lists}
     examples = [
-        example if place == folder else replace(example, part=part_called(place.name))
-        for place, table in tables.items()
+        example if path.parent == folder else _in_part(example, path)
+        for path, table in tables.items()
         for example in table.examples
     ]
     group_of: dict[str, str | None] = {}
     for example in examples:
         check_group(group_of, example.identity, example.group, str(folder))
-    walked = walk(folder)
+    walked = walk(folder, besides=lists)
     listed, tally = {real_path(example.path) for example in examples}, Tally(walked.unused)
     for image in walked.images:
         if image not in listed:
-            tally.add(f"an image that {METADATA} does not list", image.relative_to(folder).as_posix())
-    counted = [one for one in tally.counted if METADATA not in {Path(name).name for name in one.examples}]
+            tally.add(f"an image that {lists[0].name} does not list", image.relative_to(folder).as_posix())
     notes = dict.fromkeys(note for table in tables.values() for note in table.notes)
-    return Listing(in_order(examples), tuple(counted), tuple(notes))
+    return Listing(in_order(examples), tally.counted, tuple(notes))
+
+
+def _in_part(example: Example, listed_in: Path) -> Example:
+    """An example of a list that lies in the folder of a part of a split."""
+    part = part_called(listed_in.parent.name)
+    if example.part not in (NO_PART, part):
+        raise InputError(
+            f"{listed_in} lists images of the part {PARTS[part]}, by its folder, and says {PARTS[example.part]} of "
+            f"{printable(example.path.name)}. Move the image there, or remove the column."
+        )
+    return replace(example, part=part)
 
 
 def _zip(path: Path, wanted: Wanted) -> Source:

@@ -1,16 +1,20 @@
-"""Tables, of image files above all, as CSV and as spreadsheets write it: `;` or tabs, UTF-16, capitals, backslashes."""
+"""Tables, of image files above all: CSV as spreadsheets write it (`;` or tabs, UTF-16, capitals, backslashes), and JSON
+lines.
+"""
 
 from __future__ import annotations
 
 import codecs
 import csv
 import io
+import json
 import os
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 
 from facesim.data.labels import check_numbers, notes_on_names
 from facesim.data.layouts import Example, in_order, some
@@ -34,8 +38,8 @@ _ALSO = {
     "label": ("identity", "person", "name", "class", "class_name", "subject", "identity_id", "person_id"),
 }
 #: What Hugging Face's `imagefolder` has beside images.
-METADATA = "metadata.csv"
-#: What a column is called that says which part of a split an image is; the first that there is.
+METADATA = ("metadata.csv", "metadata.jsonl")
+#: What a column is called that says which part of a split an image is; the first that names any.
 SPLIT_COLUMNS = ("split", "subset", "partition", "set", "fold", "usage", "phase")
 _NO_WIDTH = "\ufeff\u200b\u2060"
 _REMEDY = "Save it as CSV UTF-8, with the first line"
@@ -56,7 +60,7 @@ def read_csv(path: Path) -> list[Example]:
 
 def read_table(path: Path) -> Table:
     """The examples that a CSV file lists: a header with `path` and `label`, or as these are also called (`file_name`,
-    `identity`), optionally `group`.
+    `identity`), optionally `group`. Or those of a file of JSON lines (.jsonl), objects with these keys.
 
     Cells are separated by commas, semicolons, tabs or bars, as the header is. The text is UTF-8, or UTF-16 or UTF-32 as
     its beginning tells. The header's columns are in any order and case; a column `split` (also subset, usage and
@@ -85,7 +89,7 @@ def read_table(path: Path) -> Table:
     group_of: dict[str, str | None] = {}
     line_of: dict[Path | tuple[int, int], int] = {}
     splits: Counter[str] = Counter()
-    split_column = next((column for column in SPLIT_COLUMNS if column in columns), "")
+    split_column = _split_column(columns, rows)
     for line, row in rows:
         listed, label = row.get("path", ""), row.get("label", "")
         group = unicodedata.normalize("NFC", row.get("group", "")) or None
@@ -118,6 +122,13 @@ def read_table(path: Path) -> Table:
     return Table(in_order(examples), tuple(notes))
 
 
+def _split_column(columns: Sequence[str], rows: Sequence[tuple[int, Mapping[str, str]]]) -> str:
+    """The column that says which part of a split an image is: the first that names any, or else is called so."""
+    called = [column for column in SPLIT_COLUMNS if column in columns]
+    names_parts = (one for one in called if any(part_called(row.get(one, "")) != NO_PART for _, row in rows))
+    return next(names_parts, next(iter(called), ""))
+
+
 def check_group(group_of: dict[str, str | None], identity: str, group: str | None, where: str) -> None:
     """Raise InputError if `identity` is in another group than `group_of`, which gets it, has it in."""
     if group_of.setdefault(identity, group) != group:
@@ -128,36 +139,62 @@ def check_group(group_of: dict[str, str | None], identity: str, group: str | Non
 
 
 def lists_of(folder: Path) -> list[Path]:
-    """The folders with a `metadata.csv` that lists images and says whom they show: `folder` itself, or else the parts
-    of a split in it, such as `train` and `test`.
+    """The files called as `METADATA` that list images and say whom they show: that of `folder` itself, or else of the
+    parts of a split in it, such as `train` and `test`.
+
+    Raises:
+        InputError: a folder has two of them, or one that cannot be read.
     """
-    if _is_listed(folder):
-        return [folder]
+    if listed := _lists_in(folder):
+        return listed
     try:
         inside = sorted(folder.iterdir())
     except OSError:
         return []
-    return [place for place in inside if part_called(place.name) != NO_PART and _is_listed(place)]
+    return [path for place in inside if part_called(place.name) != NO_PART for path in _lists_in(place)]
 
 
-def _is_listed(folder: Path) -> bool:
-    path = folder / METADATA
-    return path.is_file() and {"path", "label"} <= set(read_rows(path, ("path", "label"), _ALSO)[0])
+def _lists_in(folder: Path) -> list[Path]:
+    listed = [path for path in map(folder.joinpath, METADATA) if path.is_file() and says_whom(_content(path), path)]
+    if len(listed) > 1:
+        raise InputError(
+            f"{printable(str(folder))} has {' and '.join(METADATA)}, which both say whom its images show. Remove one."
+        )
+    return listed
+
+
+def says_whom(content: bytes, path: Path) -> bool:
+    """Whether a table, the content of a file, lists images and says whom they show.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    return {"path", "label"} <= set(_table(content, path, ("path", "label"), _ALSO)[0])
 
 
 def read_rows(
     path: Path, needed: Sequence[str], also: Mapping[str, Sequence[str]] | None = None
 ) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """The columns of a CSV file, however a spreadsheet wrote it, and each row's line and cells by column; `also` is
-    what else columns that are needed may be called.
+    """The columns of a CSV file, however a spreadsheet wrote it, or of JSON lines (.jsonl), and each row's line and
+    cells by column; `also` is what else columns that are needed may be called.
 
     Raises:
         InputError: it is none, has one of the columns twice, or a row has more cells than there are columns. Whether
             the columns that are `needed` are there is not looked at here.
     """
+    return _table(_content(path), path, needed, also or {})
+
+
+def _table(
+    content: bytes, path: Path, needed: Sequence[str], also: Mapping[str, Sequence[str]]
+) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     header = ",".join(needed)
     try:
-        columns, rows = _rows(_text(path, header), frozenset(needed), also or {})
+        text = _text(content, path, header)
+        if path.suffix.lower() == ".jsonl":
+            columns, rows = _json_rows(text, path, needed, also)
+        else:
+            columns, rows = _rows(text, frozenset(needed), also)
     except (UnicodeError, csv.Error) as error:
         raise InputError(f"{path} is not a CSV in UTF-8: {error}. {_REMEDY} {header}.") from error
     for column, count in Counter(columns).items():
@@ -181,12 +218,15 @@ def _file(path: Path) -> Path | tuple[int, int]:
     return (status.st_dev, status.st_ino) if status.st_ino else path
 
 
-def _text(path: Path, header: str) -> str:
+def _content(path: Path) -> bytes:
     try:
         with open_regular(path) as file:
-            content = file.read()
+            return file.read()
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: {why_unread(error)}. Give a .csv file that you may read.") from None
+
+
+def _text(content: bytes, path: Path, header: str) -> str:
     encoding = next((name for mark, name in _MARKS if content.startswith(mark)), None)
     if encoding is None and b"\0" in content[:4]:  # UTF-16 without a mark: every other byte of ASCII is 0
         encoding = "utf-16-le" if content[1:2] == b"\0" else "utf-16-be"
@@ -225,6 +265,38 @@ def _rows(
     while header and not header[-1]:  # a spreadsheet's empty columns
         header.pop()
     return header, rows
+
+
+def _json_rows(
+    text: str, path: Path, needed: Sequence[str], also: Mapping[str, Sequence[str]]
+) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The same of a JSON object a line, whose keys are the columns."""
+    objects = [(number, _object(line, f"{path} line {number}")) for number, line in _lines(text)]
+    keys = list(dict.fromkeys(key for _, content in objects for key in content))
+    columns = _named([_column(key) for key in keys], also)
+    for number, content in objects:
+        for key, column in zip(keys, columns):
+            value = content.get(key, "")
+            if column in needed and (isinstance(value, bool) or not isinstance(value, (str, int))):
+                raise InputError(
+                    f"{path} line {number}: {printable(key)} is {printable(json.dumps(value)[:80])}. Write a text, or "
+                    f"for a label a whole number."
+                )
+    return columns, [(number, [str(content.get(key, "")) for key in keys]) for number, content in objects]
+
+
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    return ((number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
+
+
+def _object(line: str, where: str) -> dict[str, Any]:
+    try:
+        content = json.loads(line.lstrip("\ufeff"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where} is no JSON: {error}. Write one object a line.") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{where} is no JSON object, but {type(content).__name__}. Write one object a line.")
+    return content
 
 
 def _named(columns: list[str], also: Mapping[str, Sequence[str]]) -> list[str]:

@@ -84,8 +84,9 @@ class Walked:
     unused: tuple[Unused, ...]
 
 
-def walk(root: Path) -> Walked:
-    """Find the image files below `root`: those with an image's suffix, and others that begin as an image does.
+def walk(root: Path, besides: Iterable[Path] = ()) -> Walked:
+    """Find the image files below `root`: those with an image's suffix, and others that begin as an image does. The
+    files `besides` are used otherwise, and not counted.
 
     A file with several names, by links of either kind, is found once, by a name that is no symbolic link if it has one.
     Links out of the folder and links to folders are not followed.
@@ -94,7 +95,7 @@ def walk(root: Path) -> Walked:
         InputError: a folder cannot be listed; an identity would be missing otherwise.
     """
     root = Path(os.path.realpath(root))
-    seen = _Seen(root)
+    seen = _Seen(root, frozenset(besides))
     waiting = [root]
     while waiting:
         folder = waiting.pop()
@@ -168,8 +169,8 @@ def system_name(name: str) -> str | None:
 class _Seen:
     """What was met on a walk so far."""
 
-    def __init__(self, root: Path):
-        self._root = root
+    def __init__(self, root: Path, besides: frozenset[Path]):
+        self._root, self._besides = root, besides
         self._tally = Tally()
         self._files: list[Path] = []
         self._links: list[Path] = []
@@ -196,7 +197,8 @@ class _Seen:
                 subfolders.append(path)
             else:
                 self._folders[folder] += 1
-                self._take(path, mode)
+                if path not in self._besides:
+                    self._take(path, mode)
         return subfolders
 
     def _take(self, path: Path, mode: int) -> None:

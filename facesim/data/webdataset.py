@@ -22,12 +22,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from facesim.data.archives import check_lists_nobody
 from facesim.data.content import Content, Source, each_in_parallel, fingerprint
 from facesim.data.decode import BadFile, Wanted, decode_bytes
 from facesim.data.labels import Label, label_of_value, people_of
 from facesim.data.layouts import people_like_splits, some, understood
 from facesim.data.parts import NO_PART
 from facesim.data.shards import check_complete, part_of
+from facesim.data.tables import METADATA
 from facesim.data.tfrecord import LABEL_FEATURES
 from facesim.data.walk import IMAGE_SUFFIXES, system_name
 from facesim.util.errors import InputError
@@ -86,7 +88,8 @@ def source(path: Path, wanted: Wanted) -> Source:
 
 def _content(files: Sequence[Path], root: Path, wanted: Wanted) -> Content:
     tally, notes = Tally(), list[str]()
-    images, labels, unread = _scan(files, wanted, tally, notes)
+    lists = dict[Path, bytes]()
+    images, labels, unread = _scan(files, wanted, tally, notes, lists)
     if not images:
         unused = f": {'; '.join(map(str, tally.counted))}" if tally.counted else ""
         raise InputError(
@@ -97,6 +100,8 @@ def _content(files: Sequence[Path], root: Path, wanted: Wanted) -> Content:
         images = _one_a_sample(images, wanted.image_feature, root, tally)
         images, names, parts = _labelled(images, labels, files, root, wanted, tally, notes)
     else:
+        for place, content in lists.items():
+            check_lists_nobody(content, place.parent, place.name)
         try:
             names, parts, more = _by_folder(images, files, root)
         except InputError as error:
@@ -134,10 +139,10 @@ def _content(files: Sequence[Path], root: Path, wanted: Wanted) -> Content:
 
 
 def _scan(
-    files: Sequence[Path], wanted: Wanted, tally: Tally, notes: list[str]
+    files: Sequence[Path], wanted: Wanted, tally: Tally, notes: list[str], lists: dict[Path, bytes]
 ) -> tuple[list[_Image], dict[str, dict[tuple[int, str], Label | InputError]], list[str]]:
     """The images of archives, their labels, by field, of each sample in each archive, and how the names of members end
-    that say nothing.
+    that say nothing; to `lists` is added what may say of folders whom their images show, by archive and name.
     """
     images, unread = list[_Image](), dict[str, None]()
     labels: dict[str, dict[tuple[int, str], Label | InputError]] = {}
@@ -167,6 +172,8 @@ def _scan(
                     unread |= {f".{field}": None} if field else {}
                     what = "a label that is not read" if field in _LABEL_FIELDS else "no image and no label"
                     tally.add(f"{what} (.{field})" if field else what, name)
+                    if (last := name.rpartition("/")[2]) in METADATA:
+                        lists[file / last] = read(_MOST_BYTES)
         wanted.progress("reading labels", number + 1, len(files))
     return images, labels, list(unread)
 

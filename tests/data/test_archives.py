@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -119,3 +120,19 @@ def test_of_several_archives_joined_to_one_none_is_read_as_all(ready, zipped, tm
             ready(joined)
     archive.write_bytes(b"MZ, a program that unpacks it" + whole)
     assert len(ready(archive).labels) == len(TWO)
+
+
+@pytest.mark.parametrize("packed_as", ["zip", "tar"])
+def test_a_list_of_whom_the_images_show_is_not_passed_over(ready, photo, tmp_path, packed_as):
+    """Its folders would be taken for the people."""
+    for part in ("train", "test"):
+        rows = ["file_name,label", *(f"{photo(f'faces/{part}/{k}.png').name},{'AB'[k % 2]}" for k in range(4))]
+        (tmp_path / "faces" / part / "metadata.csv").write_text("\n".join(rows))
+    file = shutil.make_archive(str(tmp_path / "packed"), packed_as, tmp_path / "faces")
+
+    with pytest.raises(InputError, match="has a metadata.csv that says whom its images show, which is not read in an"):
+        ready(file)
+
+    for part in ("train", "test"):
+        (tmp_path / "faces" / part / "metadata.csv").write_text("file_name,light\n0.png,dim")
+    assert ready(shutil.make_archive(file, packed_as, tmp_path / "faces")).names == ("test", "train")

@@ -123,6 +123,30 @@ def test_who_is_not_trained_on_is_left_out_and_told(ready, tree):
     assert [str(one) for one in data.unused] == ["3 images: of an identity without an image to train on (Di)"]
 
 
+@pytest.mark.parametrize("how", ["folders", "--test"])
+def test_one_person_under_two_spellings_is_told_though_one_is_left_out(ready, tree, tmp_path, how):
+    source = tree({"train/Ana": range(4), "train/Bo": range(4), "test/Ana": range(4, 6), "test/Bo": range(4, 6)})
+    (source / "test/Ana").rename(source / "test/ana")
+    given = {"source": source} if how == "folders" else {"source": source / "train", "test": str(source / "test")}
+
+    data = ready(**given)
+
+    assert "2 images: of an identity without an image to train on (ana)" in map(str, data.unused)
+    assert any(note.startswith("'Ana' and 'ana': names that differ in capitals") for note in data.notes)
+    (source / "test/Bo").rename(source / "test/bo_")
+    with pytest.raises(InputError, match="people of its parts are others.*'Ana' and 'ana', 'Bo' and 'bo_': names"):
+        ready(**given)
+
+
+@pytest.mark.parametrize(
+    "names", [("Training Set", "Test Set"), ("train_data", "held-out"), ("TRAIN-Images", "Holdout")]
+)
+def test_parts_are_called_in_many_ways(ready, tree, names):
+    source = tree({f"{name}/{person}": range(2) for name in names for person in ("Ana", "Bo")})
+
+    assert np.bincount(ready(source).parts).tolist() == [4, 0, 4]
+
+
 def test_a_person_needs_one_image_to_train_on_and_none_to_test_on(ready, tree):
     data = ready(tree({"train/Ana": range(1), "train/Bo": range(1), "test/Ana": range(1, 3)}))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -227,3 +228,73 @@ def test_a_listed_image_that_lies_elsewhere_may_change(photo, tmp_path, cache, l
     elsewhere.write_bytes(photo("other.png").read_bytes())
 
     assert prepare(str(tmp_path / "faces"), image_size=12, cache_dir=cache).sha256 != before.sha256
+
+
+def test_metadata_may_be_json_lines(photo, tmp_path, cache):
+    people = ["Ana", "Bo\u2028x", 0, 1]
+    lines = ["", '{"note": null, "objects": {"bbox": [1, 2]}, "file_name": "0.png", "label": 0, "split": "train"}']
+    for number in range(1, 8):
+        photo(f"faces/{number}.png")
+        split = "train" if number < 4 else "test"
+        lines.append(json.dumps({"file_name": f"{number}.png", "label": people[number % 4], "split": split}))
+    photo("faces/0.png")
+    (tmp_path / "faces/metadata.jsonl").write_text("\r\n".join(lines).replace("Ana", "0"))
+    (tmp_path / "faces/notes.jsonl").touch()
+
+    data = prepare(str(tmp_path / "faces"), image_size=8, cache_dir=cache)
+
+    assert (data.names, np.bincount(data.parts).tolist()) == (("0", "1", "Bo\\u2028x"), [4, 0, 4])
+    assert [str(one) for one in data.unused] == ["1 file: no image (.jsonl) (notes.jsonl)"]
+    assert "columns that are not used: note, objects." in data.notes
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"file_name": "a.png", "label": [0, 1]}', r"line 2: label is \[0, 1\]. Write a text"),
+        ('{"file_name": "a.png", "label": true}', "line 2: label is true"),
+        ('{"file_name": "a.png", "label": null}', "line 2: label is null"),
+        ('{"file_name": "a.png"}', "line 2: the path or the label is empty"),
+        ('["a.png", "Ana"]', "line 2 is no JSON object, but list"),
+        ('{"file_name": "a.png", "label": "An', "line 2 is no JSON: Unterminated string"),
+        ("[" * 100_000, "line 2 is no JSON"),
+        ('{"file_name": "../a.png", "label": "Ana"}', "line 2: ../a.png leads out of"),
+    ],
+)
+def test_json_lines_that_are_not_clear_are_refused(tmp_path, line, message):
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "0.png", "label": "Ana"}\n' + line)
+
+    with pytest.raises(InputError, match=message):
+        read_table(tmp_path / "metadata.jsonl")
+
+
+def test_what_two_lists_say_must_agree(photo, tmp_path, cache):
+    for part, said in (("train", "train"), ("test", "train")):
+        rows = ["file_name,label,split", *(f"{photo(f'faces/{part}/{k}.png').name},Ana,{said}" for k in range(2))]
+        (tmp_path / "faces" / part / "metadata.csv").write_text("\n".join(rows))
+
+    with pytest.raises(InputError, match=r"metadata.csv lists images of the part test.*says train of 0.png"):
+        prepare(str(tmp_path / "faces"), image_size=8, cache_dir=cache)
+
+    (tmp_path / "faces/test/metadata.jsonl").write_text('{"file_name": "0.png", "label": "Bo"}')
+    with pytest.raises(InputError, match=r"has metadata.csv and metadata.jsonl, which both say whom"):
+        prepare(str(tmp_path / "faces"), image_size=8, cache_dir=cache)
+
+
+def test_other_tables_beside_a_list_are_counted(photo, tmp_path, cache):
+    rows = ["file_name,label", *(f"{photo(f'faces/{k}.png').name},{'AB'[k % 2]}" for k in range(4))]
+    (tmp_path / "faces/metadata.csv").write_text("\n".join(rows))
+    (tmp_path / "faces/groups.csv").write_text("label,group\nA,x")
+
+    data = prepare(str(tmp_path / "faces"), image_size=8, cache_dir=cache)
+
+    assert [str(one) for one in data.unused] == ["1 file: no image (.csv) (groups.csv)"]
+
+
+def test_of_several_columns_that_may_say_the_part_the_one_that_does_is_taken(table):
+    rows = "".join(f"{k}.png,Ana,frontal,{'train' if k else 'Test Set '}\n" for k in range(2))
+
+    listed = table(f"path,label,subset,fold\n{rows}")
+
+    assert [example.part for example in listed.examples] == [TEST, TRAIN]
+    assert listed.notes == ("columns that are not used: subset.",)
