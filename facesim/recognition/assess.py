@@ -76,11 +76,17 @@ def assess_pairs(embedder: Embedder, path: Path, folder: Path, fars: Sequence[fl
     """
     listed = find_pairs(path, folder)
     embeddings = embedder.embed(embedder.read(listed.files))
+    trials = listed.trials
+    itself = len(listed.pairs.same) - len(trials.same)
+    notes = [
+        *(["cut into folds in which a person can be in several"] if listed.cut else []),
+        *([f"without {itself:,} of an image with itself"] if itself else []),
+    ]
     return {
         "data": str(folder),
-        "pairs": f"{path.name}, cut into folds in which a person can be in several" if listed.cut else path.name,
+        "pairs": ", ".join([path.name, *notes]),
         **({} if listed.people is None else {"people": listed.people}),
-        "verification": _verification(embeddings, listed.pairs, fars),
+        "verification": _verification(embeddings, trials, fars),
     }
 
 

@@ -5,6 +5,7 @@ folds, and CSV files.
 from __future__ import annotations
 
 import os
+import unicodedata
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -45,6 +46,12 @@ class PairList(NamedTuple):
     people: int | None
     cut: bool
 
+    @property
+    def trials(self) -> Pairs:
+        """The pairs without those of an image with itself, which any model gets right."""
+        two = self.pairs.first != self.pairs.second
+        return Pairs(*(column[two] for column in self.pairs))
+
 
 def find_pairs(path: Path, folder: Path) -> PairList:
     """The pairs that a list names, with images below `folder`.
@@ -54,7 +61,8 @@ def find_pairs(path: Path, folder: Path) -> PairList:
         `fold`.
 
     Raises:
-        InputError: it is none of these, or an image is missing; the message names the first and counts the others.
+        InputError: it is none of these, says two things of one pair, or an image is missing; the message names the
+            first and counts the others.
     """
     if path.is_dir():
         files, pairs, people = _cfp(path, folder)
@@ -65,14 +73,25 @@ def find_pairs(path: Path, folder: Path) -> PairList:
     else:
         files, pairs = find_lfw_images(read_lfw_pairs(path), folder)
         people = len({file.stem.rsplit("_", 1)[0] for file in files})
+    _check_agrees(pairs, files, path)
     cut = len(np.unique(pairs.fold)) < 2
     return PairList(files, pairs._replace(fold=_folds(pairs.same)) if cut else pairs, people, cut)
+
+
+def _check_agrees(pairs: Pairs, files: list[Path], source: Path) -> None:
+    said: dict[tuple[int, int], bool] = {}
+    for one, other, same in zip(pairs.first.tolist(), pairs.second.tolist(), pairs.same.tolist()):
+        if said.setdefault((min(one, other), max(one, other)), same) != same:
+            raise InputError(
+                f"{printable(str(source))} says of {printable(files[one].name)} and {printable(files[other].name)} "
+                f"both that they show the same person and that they do not; correct it"
+            )
 
 
 def _names_an_image(path: Path) -> bool:
     """Whether a list begins with an image, as CALFW's and CPLFW's do; LFW's begin with numbers."""
     first = next((text for _, text in _lines(path)), "")
-    return Path(first.split()[0]).suffix.lower() in IMAGE_SUFFIXES if first else False
+    return any(Path(word).suffix.lower() in IMAGE_SUFFIXES for word in first.split())
 
 
 def _two_lines_a_pair(path: Path, folder: Path) -> tuple[list[Path], Pairs, int]:
@@ -144,7 +163,7 @@ def _cfp_images(path: Path, folder: Path) -> dict[str, Path]:
 
 def _lines(path: Path) -> list[tuple[int, str]]:
     try:
-        lines = read_text(path).splitlines()
+        lines = read_text(path).removeprefix("\ufeff").splitlines()
     except (OSError, ValueError) as error:
         why = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else why_unread(error)
         raise InputError(f"{path}: {why}; get the file again") from None
@@ -159,6 +178,10 @@ def _csv(path: Path, folder: Path) -> tuple[list[Path], Pairs, None]:
             f"Make the first line: {','.join(_COLUMNS)}"
         )
     folds = sorted({row.get("fold", "") for _, row in lines}, key=natural_key)
+    if len(folds) > 1 and (line := next((line for line, row in lines if not row.get("fold")), None)):
+        raise InputError(
+            f"{path} line {line}: fold is empty, and other lines name one; name one in each line, or in none"
+        )
     rows = []
     for line, row in lines:
         same = _SAME.get(row.get("same", "").lower())
@@ -167,9 +190,16 @@ def _csv(path: Path, folder: Path) -> tuple[list[Path], Pairs, None]:
                 f"{path} line {line}: first and second must be paths, and same one of {', '.join(_SAME)}; same is "
                 f"{printable(row.get('same', ''))!r}"
             )
-        images = (Path(os.path.abspath(folder / row[side].replace("\\", "/"))) for side in ("first", "second"))
+        images = (_as_stored(folder, row[side].replace("\\", "/")) for side in ("first", "second"))
         rows.append((*images, same, folds.index(row.get("fold", ""))))
     return *_indexed(rows, path), None
+
+
+def _as_stored(folder: Path, listed: str) -> Path:
+    """A listed file, in whichever form of Unicode its name is stored."""
+    forms = [listed, *(unicodedata.normalize(form, listed) for form in ("NFC", "NFD"))]
+    files = [Path(os.path.abspath(folder / form)) for form in forms]
+    return next((file for file in files if file.is_file()), files[0])
 
 
 def _indexed(rows: list[tuple[Path, Path, bool, int]], source: Path) -> tuple[list[Path], Pairs]:

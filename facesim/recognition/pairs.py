@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import NamedTuple
@@ -80,7 +81,7 @@ def read_lfw_pairs(path: Path) -> list[LfwPair]:
     """
     try:
         with open_regular(path) as file:
-            lines = [line.split("\t") for line in file.read().decode("utf-8").splitlines() if line.strip()]
+            lines = [line.split("\t") for line in map(str.strip, file.read().decode("utf-8-sig").splitlines()) if line]
         *folds, count = (int(part) for part in lines[0])
         folds = folds[0] if folds else 1
         if min(folds, count) < 1:
@@ -97,7 +98,7 @@ def read_lfw_pairs(path: Path) -> list[LfwPair]:
         columns = 3 if place < count else 4
         try:
             if len(parts) != columns:
-                raise ValueError(f"{len(parts)} columns instead of {columns}")
+                raise ValueError(f"{len(parts)} columns instead of {columns}, with tabs between them")
             name, one, *other_name, other = parts
             if name in other_name:
                 raise ValueError(f"{name} twice, among the pairs of different people")
@@ -134,15 +135,16 @@ def find_lfw_images(pairs: list[LfwPair], folder: Path) -> tuple[list[Path], Pai
 
 
 def files_called(names: Collection[str], folder: Path, name_of: Callable[[Path], str]) -> dict[str, Path]:
-    """The image files below `folder` that have one of `names`, by it.
+    """The image files below `folder` that have one of `names`, by it, in whichever form of Unicode either is stored.
 
     Raises:
         InputError: several have the same one, so that it is unclear which is meant.
     """
     file_of: dict[str, Path] = {}
+    wanted = {unicodedata.normalize("NFC", name): name for name in names}
     for file in list_images(folder):
-        name = name_of(file)
-        if name in names and file_of.setdefault(name, file) != file:
+        name = wanted.get(unicodedata.normalize("NFC", name_of(file)))
+        if name is not None and file_of.setdefault(name, file) != file:
             places = " and ".join(printable(str(one)) for one in (file_of[name], file))
             raise InputError(f"an image that the pairs name is there twice, {places}; give the folder of one copy")
     return file_of

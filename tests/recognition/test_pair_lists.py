@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import numpy as np
 import pytest
 
@@ -103,6 +105,8 @@ def test_a_table_of_pairs_with_folds_or_without(pair_table, tmp_path):
         (["0.png,,1"], "first,second,same", "line 2: first and second must be paths"),
         (["0.png,9.png,1"], "first,second,same", "names 2 images and 1 of them are missing, such as .*9.png"),
         ([], "first,second,same", "names no pairs"),
+        (["0.png,1.png,1,a", "2.png,3.png,0,"], "first,second,same,fold", "line 3: fold is empty, and other lines"),
+        (["0.png,1.png,1", "1.png,0.png,no"], "first,second,same", "says of 1.png and 0.png both that they show the"),
     ],
 )
 def test_a_table_that_is_none(pair_table, rows, header, message):
@@ -172,3 +176,37 @@ def test_two_copies_of_the_images_are_refused(calfw, tmp_path, photo):
     (tmp_path / "pairs.txt").write_text("1\nAna\t1\t2\nAna\t1\tBo\t1\n")
     with pytest.raises(InputError, match="is there twice"):
         find_pairs(tmp_path / "pairs.txt", tmp_path / "images")
+
+
+def test_an_image_beside_itself_is_no_trial(pair_table, tmp_path):
+    """Any model gets it right."""
+    listed = pair_table(["0.png,1.png,1", "2.png,./2.png,1", "2.png,1.png,0", "3.png,3.png,0"])
+    people = [f"Ada\t{number}\t{number}" for number in (1, 2)]
+    (tmp_path / "faces/Ada_0001.png").write_bytes((tmp_path / "faces/0.png").read_bytes())
+    (tmp_path / "faces/Ada_0002.png").write_bytes((tmp_path / "faces/1.png").read_bytes())
+    (tmp_path / "faces/Bo_0001.png").write_bytes((tmp_path / "faces/2.png").read_bytes())
+    (tmp_path / "pairs.txt").write_text("\n".join(["2", *people, "Ada\t1\tBo\t1", "Ada\t2\tBo\t1"]))
+
+    assert (len(listed.pairs.same), listed.trials.same.tolist()) == (4, [True, False])
+    assert find_pairs(tmp_path / "pairs.txt", tmp_path / "faces").trials.same.tolist() == [False, False]
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\t\r\n"])
+@pytest.mark.parametrize(("listed", "stored"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_lists_are_read_as_editors_and_other_systems_write_them(tmp_path, photo, mark, end, listed, stored):
+    name = "Jos\u00e9 A"
+    for number in (1, 2):
+        photo(unicodedata.normalize(stored, f"lfw/{name}_{number:04}.png"))
+    photo("lfw/Bo_0001.png")
+    written = unicodedata.normalize(listed, name)
+    (tmp_path / "pairs.txt").write_bytes(
+        (mark + end.join(["1", f"{written}\t1\t2", f"{written}\t1\tBo\t1"]) + end).encode()
+    )
+    (tmp_path / "pairs.csv").write_text(f"first,second,same\n{written}_0001.png,{written}_0002.png,1")
+    lines = [f"{written}_0001.png 1", f"{written}_0002.png 1"]
+    (tmp_path / "pairs_CALFW.txt").write_bytes((mark + end.replace("\t", " ").join(lines)).encode())
+
+    for file, pairs in (("pairs.txt", 2), ("pairs.csv", 1), ("pairs_CALFW.txt", 1)):
+        found = find_pairs(tmp_path / file, tmp_path / "lfw")
+        assert len(found.pairs.same) == pairs and all(one.is_file() for one in found.files)
