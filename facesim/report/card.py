@@ -16,6 +16,7 @@ from facesim import __version__
 from facesim.recognition.groups import in_words
 from facesim.recognition.reliance import reliance, sha256_of
 from facesim.report.markdown import escaped, table
+from facesim.spec.own_model import OwnModel
 from facesim.util.errors import InputError
 from facesim.util.unused import printable
 
@@ -40,7 +41,7 @@ def model_card(run: Run) -> str:
     evaluations = [one for one in every if one.model_sha256 in (None, model)]
     earlier, data = len(every) - len(evaluations), result.data
     trained = {
-        "network": f"{experiment.model}, head {experiment.head}"
+        "network": f"{_network(experiment.model)}, head {experiment.head}"
         + (f", {result.parameters:,} parameters" if result.parameters else ""),
         "takes": f"{experiment.image_size} x {experiment.image_size} pixels, 0 to 255, "
         f"{'grey' if experiment.channels == 1 else 'RGB'}: one face, upright",
@@ -147,8 +148,8 @@ def _head(run: Run, evaluations: Sequence[Evaluation]) -> list[str]:
             "      type: image-feature-extraction",
             "      name: face verification",
             "    dataset:",
-            f"      type: {_yaml(evaluation.data)}",
-            f"      name: {_yaml(evaluation.data)}",
+            f"      type: {_yaml(evaluation.title)}",
+            f"      name: {_yaml(evaluation.title)}",
             "    metrics:",
         ]
         for kind, value in (("accuracy", evaluation.verification.accuracy), ("roc_auc", evaluation.verification.auc)):
@@ -163,7 +164,7 @@ def _evaluation(evaluation: Evaluation) -> list[str]:
         whom = "whether they were trained on is not known"
     scores, ranked = evaluation.verification, evaluation.identification
     lines = [
-        f"### On {escaped(evaluation.data)} ({whom})",
+        f"### On {escaped(evaluation.title)} ({whom})",
         "",
         f"- Same person or not: right for {scores.accuracy:.1%} of pairs; AUC {scores.auc:.3f}; "
         f"{scores.genuine_pairs:,} pairs of the same and {scores.impostor_pairs:,} of different people.",
@@ -182,6 +183,11 @@ def _evaluation(evaluation: Evaluation) -> list[str]:
     lines += _thresholds("two pictures", "of the same person pass", scores.calibration)
     lines += _thresholds("a stranger looked for in a gallery", "of its people are found", strangers)
     return lines + _groups(evaluation)
+
+
+def _network(model: str) -> str:
+    own_model = OwnModel.find(model)
+    return str(own_model._replace(path=Path(own_model.path).name)) if own_model else model
 
 
 def _thresholds(what: str, passing: str, calibration: Calibration | None) -> list[str]:

@@ -173,10 +173,10 @@ class Run:
         return read_evaluations(self.evaluation_file) if _exists(self.evaluation_file) else {}
 
     def keep_evaluation(self, evaluation: Evaluation) -> None:
-        """Write an evaluation, the newest, in place of an earlier one on the same data."""
-        others = {name: one for name, one in self.evaluations().items() if name != evaluation.data}
+        """Write an evaluation, the newest, in place of an earlier one of the same subject."""
+        others = {name: one for name, one in self.evaluations().items() if one.subject != evaluation.subject}
         with doing(f"write {self.evaluation_file}", "make room, or copy the run to where it can be written"):
-            write_evaluations(self.evaluation_file, {**others, evaluation.data: evaluation})
+            write_evaluations(self.evaluation_file, {**others, evaluation.subject: evaluation})
 
     def plan(self) -> dict[str, Any]:
         """The request that ran the job, as its backend wrote it to `plan.json`; empty where there is none.

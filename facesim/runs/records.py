@@ -9,7 +9,7 @@ Accuracies are shares, 0-1; times are seconds; sizes are bytes.
 from __future__ import annotations
 
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import NoneType
 from typing import Annotated, Any, Union
 
@@ -427,6 +427,16 @@ class Evaluation(Record):
     groups: Groups | None = None
     evaluated_unix_s: Moment | None = None
     model_sha256: str | None = None
+
+    @property
+    def subject(self) -> str:
+        """What it is of: the data, and of several lists of pairs of one folder's images which."""
+        return self.data if self.pairs is None else f"{self.data}, {self.pairs}"
+
+    @property
+    def title(self) -> str:
+        """The same without where that lies on a machine."""
+        return self.data if self.pairs is None else f"{PurePath(self.data).name}, {self.pairs}"
 
 
 def read_evaluations(path: Path) -> dict[str, Evaluation]:

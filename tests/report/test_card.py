@@ -8,6 +8,7 @@ import pytest
 
 from facesim.cli import main
 from facesim.runs.directory import Run
+from facesim.runs.records import Evaluation
 from facesim.spec.job import make_job
 
 NAME = "](x)<script>|`: people\n---"
@@ -94,6 +95,21 @@ def test_a_data_card_describes_the_data_or_says_that_it_is_not_there(run, tmp_pa
     assert main(["card", str(run.directory), "--output", str(tmp_path / "again")]) == 0
     assert "was not at hand" in (tmp_path / "again" / "data-card.md").read_text()
     assert "the data card has only what the run recorded: no data source" in capsys.readouterr().err
+
+
+def test_cards_show_no_folder_of_this_machine_and_every_list_of_pairs(run, tmp_path):
+    for pairs in ("FF", "FP", "FF"):
+        run.keep_evaluation(Evaluation.model_validate(evaluation("/home/me/cfp", pairs=pairs)))
+    job = json.loads((run.directory / "job.json").read_text())
+    job["experiment"]["model"] = f"/home/me/net.py:build@{24 * 'a'}"
+    (run.directory / "job.json").write_text(json.dumps(job))
+
+    assert main(["card", str(run.directory), "--output", str(tmp_path / "cards")]) == 0
+
+    model, data = ((tmp_path / "cards" / f"{name}-card.md").read_text() for name in ("model", "data"))
+    assert model.count("### On cfp, FF (") == model.count("### On cfp, FP (") == 1
+    assert f"| network | net.py:build@{24 * 'a'}, head softmax" in model
+    assert "/home/me" not in model + data
 
 
 def test_evaluations_of_an_earlier_model_are_left_out_and_counted(run, tmp_path):
