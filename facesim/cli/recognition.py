@@ -128,7 +128,7 @@ def _points(calibration: dict[str, Any]) -> list[str]:
 @click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--output", type=click.Path(path_type=Path), default=Path("embeddings.npz"), show_default=True,
-              help="npz file of embeddings and paths")  # fmt: skip
+              help="npz file of embeddings and paths; it must not exist")  # fmt: skip
 def embed(run_directory: Path, images: tuple[Path, ...], output: Path) -> None:
     """Write the embeddings of IMAGES, files or folders of them, by the model of RUN."""
     import numpy as np
@@ -137,8 +137,7 @@ def embed(run_directory: Path, images: tuple[Path, ...], output: Path) -> None:
 
     if output.suffix != ".npz":
         raise InputError(f"--output {printable(str(output))} must end in .npz, the format that is written")
-    if not output.absolute().parent.is_dir():
-        raise InputError(f"{output.absolute().parent} is no folder; make it, or name another with --output")
+    check_new(output)
     files = image_files(images, _notice)
     embeddings = _recognizer(run_directory).embed(files)
     content = io.BytesIO()

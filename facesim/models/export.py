@@ -63,6 +63,15 @@ def write_keras(model: keras.Model, names: Sequence[str], output: Path) -> None:
         model.save(new)
 
 
+def loads_alone(file: Path) -> bool:
+    """Whether Keras loads a `.keras` file without anything that is not its own."""
+    try:
+        keras.saving.load_model(file, compile=False)
+    except Exception:  # noqa: BLE001  Keras raises what it trips over
+        return False
+    return True
+
+
 def write_savedmodel(model: keras.Model, names: Sequence[str], output: Path) -> None:
     """Write a SavedModel folder with the signatures `embed` and `classify`, and `serving_default`, which is both.
 

@@ -251,8 +251,9 @@ def tried(text: str, image_shape: tuple[int, int, int], identities: int) -> dict
 
     images = np.random.default_rng(0).integers(0, 256, (2, *image_shape), np.uint8)
     try:
-        in_use = np.asarray(network(images, training=False))
+        network(images, training=False)  # first as it is written, whose errors are easier to read
         outputs, without_gradient = _trained_on(network, images)
+        in_use = np.asarray(network(images, training=False))
     except Exception as error:  # whatever the user's layers raise
         raise InputError(f"{subject} cannot be used: {type(error).__name__}: {error}") from error
     try:
@@ -315,7 +316,7 @@ def _trained_on(network: keras.Model, images: np.ndarray) -> tuple[np.ndarray, l
     """The outputs in training, and the trainable parameters that these have no gradient in, by name."""
     import tensorflow as tf
 
-    @tf.function
+    @tf.function(autograph=False)
     def step(images: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor | None]]:
         with tf.GradientTape() as tape:
             outputs = network(images, training=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from facesim.data.identity import image_digests
+from facesim.data.layouts import natural_key, some
 from facesim.models.exporters import EXPORTERS
 from facesim.preflight.inputs import prepare_data
 from facesim.recognition.groups import with_groups
@@ -22,11 +24,15 @@ from facesim.recognition.sorting import Sorting, sort_photos
 from facesim.recognition.verification_set import SUFFIX as VERIFICATION_SUFFIX
 from facesim.runs.records import Evaluation
 from facesim.runs.states import RunState
+from facesim.spec.own_model import OwnModel
 from facesim.util.disk import writing_to
 from facesim.util.errors import FacesimError, InputError, doing
 from facesim.util.files import check_new, check_outside, open_regular, why_unread
 from facesim.util.registry import loaded
 from facesim.util.unused import printable
+
+#: How people are called who have no names.
+_NUMBERED = re.compile(r"\D*\d+")
 
 if TYPE_CHECKING:
     from facesim.data.prepared import PreparedData
@@ -168,7 +174,8 @@ class Recognizer:
             InputError: a file is missing or is no image, or there is no threshold for `far`.
         """
         by = basis(self._run, threshold, far)
-        one, other = self._embedder.embed(self._embedder.read([Path(first), Path(second)]))
+        images = self._embedder.read([Path(first), Path(second)])
+        one, other = self._embedder.embed(images)
         similarity = float(one @ other)
         same = None if by.threshold is None or (by.cannot_tell and threshold is None) else similarity >= by.threshold
         if threshold is not None:
@@ -178,7 +185,10 @@ class Recognizer:
             verdict = f"cannot tell: {by.cannot_tell}" if by.cannot_tell else unknown
         else:
             verdict = _answer(same)
-        return Verified(similarity, by.threshold, same, verdict, by.cannot_tell, by.evaluation, by.notes)
+        notes = by.notes
+        if np.array_equal(*images):
+            notes = ("it is one image, twice: any model finds it the same person's", *notes)
+        return Verified(similarity, by.threshold, same, verdict, by.cannot_tell, by.evaluation, notes)
 
     def identify(
         self,
@@ -246,7 +256,10 @@ class Recognizer:
             check_new(output)
             for source in given if isinstance(gallery, Gallery) else [*given, Path(gallery)]:
                 check_outside(output, source)
-        files = list(dict.fromkeys(image_files(given, self._notice)))
+        by_place: dict[str, Path] = {}  # one photograph may be named twice, or be in a folder that is named, too
+        for file in image_files(given, self._notice):
+            by_place.setdefault(os.path.realpath(file), file)
+        files = list(by_place.values())
         similar_to = self._compared_with(known, files)
         embeddings, unread = self._embedder.embed_readable(files)
         readable = [file for file in files if file not in unread]
@@ -272,7 +285,21 @@ class Recognizer:
             )
         number = {name: place for place, name in enumerate(gallery.names)}
         labels = np.array([number[example.identity] for example in gallery.examples])
-        people = self._embedder.embed(self._embedder.read([example.path for example in gallery.examples]))
+        paths = [example.path for example in gallery.examples]
+        people, unread = self._embedder.embed_readable(paths)
+        labels = labels[[path not in unread for path in paths]]
+        if unread:
+            shown = [f"{printable(str(path))}: {reason}" for path, reason in unread.items()]
+            if lost := [name for name, place in number.items() if place not in labels]:
+                raise InputError(
+                    f"no image of {some(lost)} in the gallery can be read ({some(shown, 3)}), so they would never be "
+                    f"found. Repair the images, or leave these people out",
+                    field="gallery",
+                )
+            self._notice(
+                f"of the gallery cannot be read and is left out: {len(unread):,} of {len(paths):,} images "
+                f"({some(shown, 3)})"
+            )
         return lambda embeddings: similarities(people, labels, embeddings)
 
     def evaluate(
@@ -324,10 +351,8 @@ class Recognizer:
             others = job.model_copy(update={"experiment": experiment})
             strangers = _prepared(others, groups)
             results = assess_others(embedder, strangers, fars)
-            if known := self._in_own_data(strangers):
+            if self._are_known(strangers):
                 results["identities_seen_in_training"] = True
-                count = len(strangers.labels)
-                self._notice(f"{known:,} of the {count:,} images are in the run's own data: these are no new people")
         evaluation = Evaluation.model_validate(mark(self._run, results))
         try:
             with writing_to(self._run.directory, "make room there"):
@@ -355,7 +380,7 @@ class Recognizer:
         exporter.check_installed()
         embedder = self._embedder
         self._notice_how_it_ended()
-        from facesim.models.export import portable
+        from facesim.models.export import loads_alone, portable
 
         names = self._names(embedder.identities)
         try:
@@ -367,6 +392,11 @@ class Recognizer:
             ) from None
         with doing(f"write {output}", "name another place"), writing_to(output.parent):
             loaded(exporter.write)(model, names, output)
+        if (own_model := OwnModel.find(embedder.experiment.model)) and format == "keras" and not loads_alone(output):
+            self._notice(
+                f"{output} has layers or functions of {own_model.path} in it: to load it, give Keras these as "
+                f"custom_objects, or write another format, which needs none"
+            )
         return Exported(output, tuple(model.input_shape[1:]), model.outputs[0].shape[-1], names)
 
     def _names(self, identities: int) -> tuple[str, ...]:
@@ -385,17 +415,29 @@ class Recognizer:
         result = self._run.result()
         return result is None or result.data.content_sha256 in (None, data.sha256)
 
-    def _in_own_data(self, data: PreparedData) -> int:
-        """How many of these images are also in the run's own data, where that is at hand."""
+    def _are_known(self, data: PreparedData) -> bool:
+        """Whether images or people of these data are also in the run's own, where that is at hand; `notice` is called
+        with which. A name that is a number, perhaps with letters before it, may be another person's there.
+        """
         job = self._run.job()
         try:
             if not os.path.exists(job.experiment.data):  # it may have to be downloaded
-                return 0
+                return False
             own = prepare_data(job, lambda *_: None)
         except (InputError, ValueError):
-            return 0
-        known = set(image_digests(own, np.arange(len(own.labels))))
-        return sum(digest in known for digest in image_digests(data, np.arange(len(data.labels))))
+            return False
+        digests, count = set(image_digests(own, np.arange(len(own.labels)))), len(data.labels)
+        if known := sum(digest in digests for digest in image_digests(data, np.arange(count))):
+            self._notice(f"{known:,} of the {count:,} images are in the run's own data: these are no new people")
+            return True
+        named = sorted(set(own.names) & set(data.names), key=natural_key)
+        people = f"{len(named):,} of the {len(data.names):,} people are called as people of the run's own data"
+        if names := [name for name in named if not _NUMBERED.fullmatch(name)]:
+            self._notice(f"{people} ({some(names)}): these are no new people. Rename them if they are")
+            return True
+        if named:
+            self._notice(f"{people} ({some(named)}): if they are the same ones, these are no new people")
+        return False
 
     def _notice_how_it_ended(self) -> None:
         """Say what the one who gets the model alone cannot see."""

@@ -255,7 +255,7 @@ def reliance(run: Run, *, identifying: bool = False) -> Reliance | None:
     if low is None or high is None:
         low, high = hanley_mcneil(verification["auc"], verification["genuine_pairs"], verification["impostor_pairs"])
     return Reliance(
-        data=evaluation["data"],
+        data=evaluation.title,
         evaluated_unix_s=evaluation.get("evaluated_unix_s"),
         people=evaluation.get("people"),
         seen=evaluation.get("identities_seen_in_training"),

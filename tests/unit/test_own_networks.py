@@ -55,6 +55,7 @@ def layer(call: str, build: str = "pass") -> str:
     ("changed", "defined"),
     [
         ("x = layers.Conv2D(2, 3, activation=twice)(x)", "def twice(x): return 2 * ops.relu(x)"),
+        ("x = layers.Dropout(0.5)(layers.BatchNormalization()(x))", ""),
         ("x = layers.Lambda(twice)(x)", "def twice(x): return 2 * x"),
         ("x = layers.Conv2D(2, 3, activation='relu')(relu(x))", "def relu(x): return layers.Activation('relu')(x)"),
         ("x = Mine(trainable=False)(x)", layer("return x", "self.unused = self.add_weight(shape=(1,))")),
