@@ -233,7 +233,7 @@ class Profile(_Frozen):
 
     @property
     def param_bytes(self) -> int:
-        """What one worker pulls for a step, and gradients take as workers add them up."""
+        """What one worker pulls for a step, and its gradients take."""
         return sum(each.sent_bytes for each in self.variables if each.trainable)
 
     @property
@@ -262,6 +262,12 @@ class Profile(_Frozen):
         return placement.balanced(
             [each.placed(self.batch if batch is None else batch) for each in self.variables], servers
         )
+
+    def summed(self, batch: float) -> placement.ServerLoad:
+        """What each of several replicas sums with the others for an update of `batch` examples of all: what it pushes,
+        and the operations to multiply the factors of all of them.
+        """
+        return placement.total(placement.balanced([each.placed(batch) for each in self.variables if each.trainable], 1))
 
     def service_s(self, servers: int, batch: float | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Seconds of a core of this machine that an update takes of each server, to pull and to push: (servers,)."""
