@@ -94,7 +94,9 @@ def find_faces(picture: Image.Image, detector: Detector) -> list[Face]:
     margin = round(_MARGIN * max(small.size))
     framed = Image.new("RGB", (small.width + 2 * margin, small.height + 2 * margin), (128, 128, 128))
     framed.paste(small, (margin, margin))
-    faces = [Face((face.landmarks - margin) / scale, face.area / scale**2) for face in detector(np.asarray(framed))]
+    # Landmarks that are all in one pixel are no face's, and could not be turned and scaled.
+    found = [face for face in detector(np.asarray(framed)) if np.ptp(face.landmarks) >= 1]
+    faces = [Face((face.landmarks - margin) / scale, face.area / scale**2) for face in found]
     return sorted(faces, key=lambda face: -face.area)
 
 

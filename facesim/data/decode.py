@@ -30,6 +30,10 @@ _ALONE_BYTES, _ALONE = 64 << 20, threading.Lock()
 _LARGE_PIXELS, _STRIP_PIXELS = 1 << 22, 1 << 20
 
 
+#: An image whose lightest and darkest values, of 0 to 255, differ by less shows nothing.
+_FLAT = 16
+
+
 @dataclass(frozen=True)
 class BadFile:
     """A file that could not be read as an image, and why; `path` is relative to the source's folder.
@@ -215,6 +219,11 @@ def _plain(image: Image.Image, wanted: Wanted) -> Image.Image:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))
     return image.convert("L" if wanted.channels == 1 else "RGB")
+
+
+def shows_nothing(picture: np.ndarray) -> bool:
+    """Whether a picture, uint8, is of one colour, or nearly."""
+    return bool(np.ptp(picture) < _FLAT)
 
 
 def to_channels(picture: np.ndarray, channels: int) -> np.ndarray:

@@ -96,6 +96,10 @@ def _of_onnx(file: Path) -> Detector:
         if any(one.shape != (len(outputs[0]), *shape) for one, shape in zip(outputs, _OUTPUTS.values(), strict=True)):
             shapes = " and ".join(f"{name} {one.shape}" for name, one in zip(_OUTPUTS, outputs, strict=True))
             raise InputError(f"--detector {file} gives {shapes}. {_CONTRACT}")
+        if not all(np.isfinite(one).all() for one in outputs):
+            raise InputError(f"--detector {file} gives numbers that are not finite. {_CONTRACT}")
+        if outputs[0].size and np.abs(outputs[0]).max() <= 1:
+            raise InputError(f"--detector {file} gives landmarks from 0 to 1, as shares of the picture. {_CONTRACT}")
         return [Face(points, (box[2] - box[0]) * (box[3] - box[1])) for points, box in zip(*outputs, strict=True)]
 
     detect(np.full((96, 128, 3), 128, np.uint8))  # what is wrong with it is said before anything is written

@@ -23,6 +23,9 @@ _MOST_IN_INT = (1 << 63) - 1
 
 _NUMBER, _NEGATIVE = re.compile(r"[+-]?\d+(\.0*)?"), re.compile(r"-0*[1-9]\d*(\.0*)?")
 
+#: Of Latin, Greek and Cyrillic letters; other scripts' marks are vowels.
+_ACCENTS = re.compile("[\u0300-\u036f]")
+
 _REMEDY = "A label must be a name, a whole number from 0 on, or a one-hot vector."
 
 
@@ -157,20 +160,21 @@ def notes_on_names(written: Iterable[str]) -> list[str]:
 
 
 def notes_on_alike(names: Iterable[str]) -> list[str]:
-    """A note on names that differ in nothing but capitals, blanks, dashes or a number's zeros, and are
-    people of their own.
+    """A note on names that differ in nothing but capitals, accents, blanks, dashes or a number's zeros, and are people
+    of their own.
     """
     alike: dict[str, list[str]] = {}
     for name in names:
-        plain = re.sub(r"[\s\u200b-\u200f\u2060\ufeff_-]+", " ", unicodedata.normalize("NFKC", name)).strip().casefold()
+        plain = _ACCENTS.sub("", unicodedata.normalize("NFKD", name))
+        plain = re.sub(r"[\s\u200b-\u200f\u2060\ufeff_-]+", " ", plain).strip().casefold()
         plain = plain.partition(".")[0] if _NUMBER.fullmatch(plain) else plain
         alike.setdefault(plain.lstrip("0") or "0" if plain.isdecimal() else plain, []).append(name)
     several = [" and ".join(map(repr, same)) for same in alike.values() if len(same) > 1]
     if not several:
         return []
     return [
-        f"{some(several)}: names that differ in capitals, blanks, dashes or a number's zeros alone are people of "
-        f"their own. Rename them if they are not."
+        f"{some(several)}: names that differ in capitals, accents, blanks, dashes or a number's zeros alone are "
+        f"people of their own. Rename them if they are not."
     ]
 
 

@@ -136,6 +136,17 @@ def people_like_splits(examples: Sequence[Example]) -> list[str]:
     ]
 
 
+def people_further_down(root: Path, examples: Sequence[Example]) -> list[str]:
+    """A note if the people are not the folders in `root`, because there is only one there with folders of its own."""
+    above = set()
+    for example in examples:
+        folders = _name(os.path.relpath(example.path.parent, os.path.realpath(root))).split("/")
+        if example.identity in folders[1:] and part_called(folders[0]) == NO_PART:
+            above.add("/".join(folders[: folders.index(example.identity)]))
+    people = sorted({example.identity for example in examples}, key=natural_key)
+    return [f"the folders in {one} are taken as people: {some(people)}." for one in sorted(above)]
+
+
 def _same_names(root: Path, examples: Sequence[Example]) -> list[str]:
     """A note if folders whose names are the same text in other Unicode forms became one identity."""
     written: dict[str, set[str]] = {}

@@ -41,11 +41,12 @@ def part_of_file(name: str) -> int:
 
 
 def kept_split(
-    parts: Sequence[int] | np.ndarray | None, split: Literal["own", "random"], source: str
+    parts: Sequence[int] | np.ndarray | None, split: Literal["own", "random"], source: str, notes: Sequence[str] = ()
 ) -> tuple[np.ndarray | None, list[str]]:
     """The part of each image, int8 (n,), if `parts` make a split that is to be kept, and notes for the user.
 
-    They make one where there are images to train on and others. With `split` "random" it is not kept.
+    They make one where there are images to train on and others. With `split` "random" it is not kept. `notes` are those
+    on how the source was read.
 
     Raises:
         InputError: only some of the images have a part, so that it is unclear where the others belong.
@@ -65,7 +66,8 @@ def kept_split(
     if without:
         raise InputError(
             f"{source} has a split of its own ({sizes}), and {without:,} images that belong to none of its parts. Put "
-            f"each image into one of {', '.join(PARTS)}, or pool all of them with --split random.",
+            f"each image into one of {', '.join(PARTS)}, or pool all of them with --split random. "
+            f"{' '.join(notes)}".rstrip(),
             field="split",
             value="own",
             allowed=["own", "random"],

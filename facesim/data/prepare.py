@@ -35,7 +35,7 @@ import numpy as np
 
 from facesim.data.cache import made_once, room_for
 from facesim.data.content import Content, tested_with
-from facesim.data.decode import BadFile, Wanted
+from facesim.data.decode import BadFile, Wanted, shows_nothing
 from facesim.data.duplicates import notes_across
 from facesim.data.labels import notes_on_alike
 from facesim.data.layouts import natural_key, some
@@ -49,9 +49,6 @@ from facesim.util.errors import InputError
 from facesim.util.files import read_text, write_text
 from facesim.util.unused import Tally, Unused
 from facesim.util.unused import in_words as unused_in_words
-
-#: An image whose lightest and darkest values, of 0 to 255, differ by less shows nothing.
-_FLAT = 16
 
 #: What `_key` returns.
 _KEY = re.compile("[0-9a-f]{24}")
@@ -210,7 +207,7 @@ def _write(
             f"--cache none decodes image files as they are read, and {name} has none: use --cache disk or "
             f"--cache memory, or a folder or .csv of image files."
         )
-    parts, notes = kept_split(content.parts, split, name)
+    parts, notes = kept_split(content.parts, split, name, content.notes)
     alike = notes_on_alike(content.names)  # also of people who are left out, perhaps because they are called otherwise
     counts = np.bincount(content.labels, minlength=len(content.names))
     kept = counts >= (wanted.min_images or 0)
@@ -281,7 +278,7 @@ def _notes_on_frames(several: Sequence[str]) -> list[str]:
 def _looked_at(content: Content, indices: np.ndarray, flat: list[str]) -> Iterator[tuple[int, np.ndarray | BadFile]]:
     """Each image with its index; to `flat` is added where one is that shows nothing."""
     for index, picture in zip(indices, content.pictures(indices), strict=True):
-        if not isinstance(picture, BadFile) and np.ptp(picture) < _FLAT:
+        if not isinstance(picture, BadFile) and shows_nothing(picture):
             flat.append(content.origin(index))
         yield index, picture
 

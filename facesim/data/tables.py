@@ -336,9 +336,14 @@ def _place(listed: str, folder: Path, where: str) -> str:
 
 
 def notes_on_splits(column: str, splits: Counter[str]) -> Iterator[str]:
-    """A note where a column that is called as one of a split names none of its parts; `splits` counts what it says."""
-    if all(part_called(name) == NO_PART for name in splits):
-        counts = ", ".join(f"{printable(name) or '(empty)'} {count:,}" for name, count in splits.most_common(5))
+    """A note where a column that is called as one of a split names none of its parts, or other things as well;
+    `splits` counts what it says.
+    """
+    others = Counter({name: count for name, count in splits.items() if part_called(name) == NO_PART})
+    counts = ", ".join(f"{printable(name) or '(empty)'} {count:,}" for name, count in others.most_common(5))
+    if others and len(others) < len(splits):
+        yield f"the column {column} also says {counts}, which is no part of a split."
+    elif others:
         yield (
             f"the column {column} ({counts}) is not used, as it does not say {', '.join(PARTS)}: all are pooled, and "
             f"facesim makes its own split (--held-out)."

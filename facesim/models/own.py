@@ -14,6 +14,7 @@ names, because other machines have no such cache. Whatever is run has the SHA-25
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import inspect
 import json
@@ -285,12 +286,12 @@ def tried(text: str, image_shape: tuple[int, int, int], identities: int) -> dict
     if any(variable.constraint for variable in network.trainable_variables):
         raise InputError(f"{subject} has constraints of parameters, which would not be kept: leave them out")
     again, other = (_initial(_drawn(text, image_shape, identities, seed)) for seed in (0, 1))
-    if len(initial) != len(again) or not all(map(np.array_equal, initial, again)):
+    if initial != again:
         raise InputError(
             f"{subject} is another one each time that it is built: draw its initial parameters with Keras' "
             f"initializers, which follow from --seed, so that every worker starts from the same ones"
         )
-    if np.array_equal(initial[-1], other[-1]):
+    if initial[-1] == other[-1]:
         raise InputError(f"{subject} is the same whatever --seed is, because the function sets a seed: leave that out")
     dimensions = int(network.layers[-1].input.shape[-1])
     compiled = build_own(own_model, image_shape, identities).compiled
@@ -305,11 +306,10 @@ def _drawn(text: str, image_shape: tuple[int, int, int], identities: int, seed: 
     return models.build(text, image_shape, identities)
 
 
-def _initial(network: keras.Model) -> list[np.ndarray]:
-    """The initial values of all variables, and of the head's kernel, which is drawn last."""
-    import numpy as np
-
-    return [np.array(variable.numpy()) for variable in [*network.variables, network.layers[-1].kernel]]
+def _initial(network: keras.Model) -> list[bytes]:
+    """Digests of the initial values of all variables, and of the head's kernel, which is drawn last."""
+    values = [*network.variables, network.layers[-1].kernel]
+    return [hashlib.sha256(value.numpy().tobytes()).digest() for value in values]
 
 
 def _trained_on(network: keras.Model, images: np.ndarray) -> tuple[np.ndarray, list[str]]:

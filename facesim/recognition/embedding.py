@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from facesim import models
-from facesim.data.decode import BadFile, Wanted, decode, decode_bytes, read_image
+from facesim.data.decode import BadFile, Wanted, decode, decode_bytes, read_image, shows_nothing
 from facesim.data.rendering import RenderSpec
 from facesim.runs.directory import Run
 from facesim.util.errors import InputError
@@ -87,10 +87,10 @@ class Embedder:
         return np.stack([read_image(path, experiment.image_size, experiment.channels) for path in paths])
 
     def embed_readable(self, paths: list[Path]) -> tuple[np.ndarray, dict[Path, str]]:
-        """Unit embeddings of the image files that can be read, in order, and why the others cannot.
+        """Unit embeddings of the image files that can be read and show something, in order, and why the others do not.
 
         Raises:
-            InputError: none can be read.
+            InputError: none does.
         """
         embeddings, unread = [], {}
         for at in range(0, len(paths), _BATCH):
@@ -99,13 +99,15 @@ class Embedder:
                 picture = decode(path, path.parent, self._wanted)
                 if isinstance(picture, BadFile):
                     unread[path] = picture.reason
+                elif shows_nothing(picture):
+                    unread[path] = "of one colour, or nearly, so it shows nobody"
                 else:
                     pictures.append(picture)
             if pictures:
                 embeddings.append(self.embed(np.stack(pictures)))
         if not embeddings:
             path, reason = next(iter(unread.items()))
-            raise InputError(f"none of {len(paths)} files can be read as an image, {printable(str(path))}: {reason}")
+            raise InputError(f"none of {len(paths)} files can be used, {printable(str(path))}: {reason}")
         return np.concatenate(embeddings), unread
 
     def decoded(self, images: list[bytes], name: str) -> np.ndarray:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from facesim.data.layouts import Example
+from facesim.data.labels import notes_on_alike
+from facesim.data.layouts import Example, people_further_down, people_like_splits
 from facesim.data.sources import listing_of
 from facesim.data.walk import walk
 from facesim.util.errors import InputError
@@ -40,8 +41,9 @@ class Gallery:
             InputError: the folder cannot be used, or shows fewer than `least` people.
         """
         listing = listing_of(Path(folder))
-        _tell(Path(folder), listing.unused, listing.notes, notice)
         names = sorted({example.identity for example in listing.examples})
+        notes = [*people_like_splits(listing.examples), *people_further_down(Path(folder), listing.examples)]
+        _tell(Path(folder), listing.unused, [*listing.notes, *notes, *notes_on_alike(names)], notice)
         if len(names) < least:
             raise InputError(
                 f"the gallery {folder} shows only {names[0]}; it takes two people to tell one from the other",

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from facesim.data.decode import shows_nothing
 from facesim.data.identity import image_digests
 from facesim.data.layouts import natural_key, some
 from facesim.models.exporters import EXPORTERS
-from facesim.preflight.inputs import prepare_data
+from facesim.preflight.inputs import Inputs, data_notices, prepare_data
 from facesim.recognition.groups import with_groups
 from facesim.recognition.photographs import Gallery, image_files, warn
 from facesim.recognition.protocols import similarities
@@ -150,7 +151,7 @@ class Recognizer:
         """
         if not isinstance(images, np.ndarray):
             files = image_files(images, self._notice)
-            return self._embedder.embed(self._embedder.read(files))
+            return self._embedder.embed(self._read(files))
         size, channels = self._embedder.experiment.image_size, self._embedder.experiment.channels
         if images.ndim != 4 or images.shape[1:] != (size, size, channels) or images.dtype != np.uint8:
             raise InputError(
@@ -174,7 +175,7 @@ class Recognizer:
             InputError: a file is missing or is no image, or there is no threshold for `far`.
         """
         by = basis(self._run, threshold, far)
-        images = self._embedder.read([Path(first), Path(second)])
+        images = self._read([Path(first), Path(second)])
         one, other = self._embedder.embed(images)
         similarity = float(one @ other)
         same = None if by.threshold is None or (by.cannot_tell and threshold is None) else similarity >= by.threshold
@@ -209,7 +210,7 @@ class Recognizer:
         by = self._basis_of(known, threshold, far)
         files = image_files(probes, self._notice)
         similar_to = self._compared_with(known, files)
-        scores_of_probes = similar_to(self._embedder.embed(self._embedder.read(files)))
+        scores_of_probes = similar_to(self._embedder.embed(self._read(files)))
         answers = by.threshold is not None and (threshold is not None or not by.cannot_tell)
         return [
             Identified(
@@ -268,6 +269,13 @@ class Recognizer:
             sorting.write(output, links)
         return sorting
 
+    def _read(self, files: list[Path]) -> np.ndarray:
+        images = self._embedder.read(files)
+        if flat := [printable(str(file)) for file, image in zip(files, images, strict=True) if shows_nothing(image)]:
+            count = f"{len(flat):,} of {len(files):,} images"
+            self._notice(f"{count} are of one colour, or nearly, and show nobody ({some(flat, 3)})")
+        return images
+
     def _basis_of(self, gallery: Gallery, threshold: float | None, far: float | None) -> Basis:
         by = basis(self._run, threshold, far, gallery=len(gallery.names))
         right = by.evaluation and by.evaluation.right
@@ -292,12 +300,12 @@ class Recognizer:
             shown = [f"{printable(str(path))}: {reason}" for path, reason in unread.items()]
             if lost := [name for name, place in number.items() if place not in labels]:
                 raise InputError(
-                    f"no image of {some(lost)} in the gallery can be read ({some(shown, 3)}), so they would never be "
+                    f"no image of {some(lost)} in the gallery can be used ({some(shown, 3)}), so they would never be "
                     f"found. Repair the images, or leave these people out",
                     field="gallery",
                 )
             self._notice(
-                f"of the gallery cannot be read and is left out: {len(unread):,} of {len(paths):,} images "
+                f"of the gallery cannot be used and is left out: {len(unread):,} of {len(paths):,} images "
                 f"({some(shown, 3)})"
             )
         return lambda embeddings: similarities(people, labels, embeddings)
@@ -338,7 +346,7 @@ class Recognizer:
                 raise InputError(f"groups {groups} does not go with {data}, whose people are not known", field="groups")
             results = assess_verification_set(embedder, Path(data), fars)
         elif data is None or str(data) == job.experiment.data:
-            own = _prepared(job, groups)
+            own = self._prepared(job, groups)
             if not self._is_as_trained(own):
                 self._notice(
                     f"{own.name} has changed since the model was trained: what is held out now may have been trained on"
@@ -349,7 +357,9 @@ class Recognizer:
                 update={"data": str(data), "test": None, "split": "random", "test_part": "test", "subset": None}
             )
             others = job.model_copy(update={"experiment": experiment})
-            strangers = _prepared(others, groups)
+            strangers = self._prepared(others, groups)
+            for notice in data_notices([Inputs(strangers)]):
+                self._notice(notice)
             results = assess_others(embedder, strangers, fars)
             if self._are_known(strangers):
                 results["identities_seen_in_training"] = True
@@ -398,6 +408,17 @@ class Recognizer:
                 f"custom_objects, or write another format, which needs none"
             )
         return Exported(output, tuple(model.input_shape[1:]), model.outputs[0].shape[-1], names)
+
+    def _prepared(self, job: Job, groups: Path | str | None) -> PreparedData:
+        data = prepare_data(job, lambda *_: None)
+        if not groups:
+            return data
+        data = with_groups(data, Path(groups))
+        if without := [name for name, group in zip(data.names, data.groups) if group is None]:
+            self._notice(
+                f"{groups} has no group of {len(without):,} of the {len(data.names):,} people ({some(without)})"
+            )
+        return data
 
     def _names(self, identities: int) -> tuple[str, ...]:
         try:
@@ -452,8 +473,3 @@ class Recognizer:
 
 def _answer(same: bool) -> str:
     return "the same person" if same else "different people"
-
-
-def _prepared(job: Job, groups: Path | str | None) -> PreparedData:
-    data = prepare_data(job, lambda *_: None)
-    return with_groups(data, Path(groups)) if groups else data

@@ -126,6 +126,16 @@ def test_a_detector_that_there_is_not():
 FOUND, BOX = np.float32(TEMPLATE + 60), np.float32((70, 80, 170, 180))
 
 
+def test_landmarks_in_one_place_are_no_face(people, tmp_path):
+    """They could not be turned and scaled."""
+    faces = [Face(FOUND, 100.0), Face(np.full((5, 2), 60.0), 900.0)]
+
+    assert align_folder(people, tmp_path / "out", lambda _: faces).several == ()
+    aligned = align_folder(people, tmp_path / "none", lambda _: faces[1:])
+
+    assert aligned.written == 0 and len(aligned.without) > 0
+
+
 @pytest.fixture
 def onnx_file(tmp_path):
     """A detector in a file, which gives what it is told to whatever the picture."""
@@ -177,6 +187,12 @@ def test_a_detector_in_an_onnx_file(onnx_file, people, tmp_path, pixels):
             {"landmarks": FOUND[None], "boxes": BOX[None, :3]},
             r"gives landmarks \(1, 5, 2\) and boxes \(1, 3\)",
         ),
+        (
+            "UINT8",
+            {"landmarks": FOUND[None] / 200, "boxes": BOX[None]},
+            "gives landmarks from 0 to 1, as shares of the",
+        ),
+        ("UINT8", {"landmarks": FOUND[None] * np.nan, "boxes": BOX[None]}, "gives numbers that are not finite"),
     ],
 )
 def test_a_network_that_is_no_detector(onnx_file, pixels, outputs, message):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -298,3 +299,16 @@ def test_of_several_columns_that_may_say_the_part_the_one_that_does_is_taken(tab
 
     assert [example.part for example in listed.examples] == [TEST, TRAIN]
     assert listed.notes == ("columns that are not used: subset.",)
+
+
+def test_what_a_column_of_parts_says_beside_them_is_told(photo, tmp_path, cache):
+    said = [" Train", "TRAIN", "train", "train", "tset", "", "test", "test"]
+    rows = [f"{photo(f'faces/{k}.png').name},{'AB'[k % 2]},{split}" for k, split in enumerate(said)]
+    (tmp_path / "faces/list.csv").write_text("\n".join(["path,label,split", *rows]))
+
+    told = r"the column split also says tset 1, \(empty\) 1, which is no part of a split."
+    with pytest.raises(InputError, match=rf"\(train 4, test 2\), and 2 images that belong to none.*{told}"):
+        prepare(str(tmp_path / "faces/list.csv"), image_size=8, cache_dir=cache)
+    pooled = prepare(str(tmp_path / "faces/list.csv"), image_size=8, cache_dir=cache, split="random")
+
+    assert any(re.fullmatch(told, note) for note in pooled.notes)

@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from facesim.data import RenderSpec, render_folder
 from facesim.models.own import ENVIRONMENT
@@ -77,11 +78,11 @@ def test_a_gallery_s_image_that_cannot_be_read_is_left_out_and_told_unless_nobod
     (answer,) = recognizer.identify(gallery, probe)
 
     assert answer == whole
-    assert "of the gallery cannot be read and is left out: 1 of 7 images" in notices[-1]
+    assert "of the gallery cannot be used and is left out: 1 of 7 images" in notices[-1]
     assert "broken.jpg: not an image that Pillow can read" in notices[-1]
     for image in second.iterdir():
         image.write_bytes(b"")
-    with pytest.raises(InputError, match=f"no image of {second.name} in the gallery can be read .*: empty file"):
+    with pytest.raises(InputError, match=f"no image of {second.name} in the gallery can be used .*: empty file"):
         recognizer.identify(gallery, probe)
 
 
@@ -96,12 +97,35 @@ def test_a_photograph_that_is_named_twice_is_sorted_once(recognizer, gallery, tm
     assert len(sorting.decisions) == len(list((tmp_path / "out").rglob("*.png"))) == 6
 
 
+def test_an_image_of_one_colour_shows_nobody(recognizer, notices, gallery, tmp_path):
+    flat, photo = tmp_path / "flat.png", next(gallery.rglob("*.png"))
+    Image.new("RGB", (40, 30), (9, 9, 9)).save(flat)
+
+    recognizer.verify(flat, photo, threshold=0.5)
+    told = f"1 of 2 images are of one colour, or nearly, and show nobody ({flat})"
+    assert notices == [told]
+    recognizer.identify(gallery, [photo, flat])
+    assert told in notices
+    (left_out,) = recognizer.sort(gallery, [photo, flat], None, threshold=-1).left_out
+    assert (left_out.photo, left_out.problem) == (flat, "of one colour, or nearly, so it shows nobody")
+
+
 def test_people_who_are_called_as_those_trained_on_are_not_called_new(run, recognizer, notices, faces, tmp_path):
     """By pixels nobody is found: photographs are others."""
     numbered = tmp_path / "others"
     render_folder(RenderSpec(identities=6, images=6, size=32, difficulty=0.2, seed=9), numbered)
 
-    assert recognizer.evaluate(numbered)["identities_seen_in_training"] is False
+    (numbered / "person-001" / "notes.txt").touch()
+    (tmp_path / "groups.csv").write_text("label,group\nperson-001,east\nPerson-002,west\n")
+
+    evaluation = recognizer.evaluate(numbered, groups=tmp_path / "groups.csv")
+
+    assert "others: not used: 1 file: no image (.txt) (person-001/notes.txt)" in notices
+    assert evaluation["identities_seen_in_training"] is False
+    assert (
+        f"groups.csv has no group of 5 of the 6 people ({', '.join(f'person-00{k}' for k in range(2, 7))})"
+        in notices[0]
+    )
     assert "6 of the 6 people are called as people of the run's own data" in notices[-1]
     assert "if they are the same ones, these are no new people" in notices[-1]
 

@@ -177,3 +177,23 @@ def test_a_gallery_s_own_list_says_whom_its_images_show(photo, tmp_path):
 
     assert gallery.names == ("Ana", "Bo")
     assert "an image that metadata.csv does not list (second/1.png)" in notices[0]
+
+
+@pytest.mark.parametrize(
+    ("folders", "people", "told"),
+    [
+        (["Ana/2023", "Ana/2024"], ("2023", "2024"), "the folders in Ana are taken as people: 2023, 2024."),
+        (["all/faces/Ana", "all/faces/Bo"], ("Ana", "Bo"), "the folders in all/faces are taken as people: Ana, Bo."),
+        (["train", "test"], ("test", "train"), "the folders test, train are taken as people"),
+        (["Ana", "ana"], ("Ana", "ana"), "'Ana' and 'ana': names that differ in capitals"),
+        (["Ana/2023", "Ana", "Bo"], ("Ana", "Bo"), None),
+        (["train/Ana", "test/Bo"], ("Ana", "Bo"), None),
+    ],
+)
+def test_who_is_taken_for_whom_in_a_gallery_is_told_where_it_is_not_plain(photo, tmp_path, folders, people, told):
+    for folder in folders:
+        photo(f"gallery/{folder}/1.png")
+    notices: list[str] = []
+
+    assert Gallery.read(tmp_path / "gallery", notices.append).names == people
+    assert [notice.startswith(f"{tmp_path}/gallery: {told}") for notice in notices] == ([True] if told else [])
