@@ -23,6 +23,7 @@ import psutil
 from facesim.data.archives import check_alone
 from facesim.data.labels import Label, label_of_numbers, notes_on_names, people_of, same_names, whole
 from facesim.data.parts import PARTS, part_called
+from facesim.data.tables import SPLIT_COLUMNS, notes_on_splits
 from facesim.util.errors import InputError
 from facesim.util.unused import Tally, Unused
 
@@ -99,7 +100,8 @@ def read_npz(path: Path) -> Npz:
             check_alone(archive, path)
             headers = _headers(archive, path)
             parts, names_key = _chosen(headers, path)
-            used = [key for part in parts for key in part[:2]] + ([names_key] if names_key else [])
+            split_key = _split_key(headers, parts)
+            used = [*(key for part in parts for key in part[:2]), *filter(None, (names_key, split_key))]
             _check_memory(sum(headers[key].bytes for key in used), path)
             arrays = {key: _array(archive, key) for key in used}
     except InputError:
@@ -115,11 +117,16 @@ def read_npz(path: Path) -> Npz:
     tally = Tally()
     for key in headers.keys() - set(used):
         tally.add("array that is not needed", key, "array")
+    called = [part.split for part in parts for _ in arrays[part.images]]
+    split_notes = list[str]()
+    if split_key:
+        called = _texts(arrays[split_key])
+        split_notes = list(notes_on_splits(split_key, Counter(called), "array"))
     return Npz(
         np.array(people[0], np.int32),
-        [part_called(part.split) for part in parts for _ in arrays[part.images]],
+        list(map(part_called, called)),
         people[1],
-        [*_notes_on_parts(parts), *shape_notes, *range_notes, *people[2]],
+        [*_notes_on_parts(parts), *split_notes, *shape_notes, *range_notes, *people[2]],
         tally.counted,
         images,
         np.cumsum([0, *(len(array) for array in images[:-1])]),
@@ -195,6 +202,15 @@ def _chosen(headers: dict[str, _Header], path: Path) -> tuple[list[_Part], str |
         )
     labels_are_texts = headers[parts[0].labels].dtype.kind in "US"
     return parts, None if labels_are_texts or names in {part.labels for part in parts} else names
+
+
+def _split_key(headers: dict[str, _Header], parts: Sequence[_Part]) -> str | None:
+    """The array with the name of each image's part of a split, where the images are not in arrays of the parts."""
+    if len(parts) > 1 or parts[0].split:
+        return None
+    count, taken = headers[parts[0].images].shape[0], parts[0].labels
+    texts = (key for key, header in headers.items() if header.dtype.kind in "US" and header.shape == (count,))
+    return next((key for key in texts if key.lower() in SPLIT_COLUMNS and key != taken), None)
 
 
 def _stem(key: str) -> tuple[str, str]:
@@ -324,6 +340,10 @@ def _labels(array: np.ndarray, count: int, part: _Part, path: Path) -> list[Labe
     if array.ndim == 1:
         return [Label(whole(value, f"{subject}; image {index}")) for index, value in enumerate(numbers.tolist())]
     return [label_of_numbers(row, f"{subject}; image {index}") for index, row in enumerate(numbers.tolist())]
+
+
+def _texts(array: np.ndarray) -> list[str]:
+    return (np.char.decode(array, "utf-8", "replace") if array.dtype.kind == "S" else array).tolist()
 
 
 def _named(labels: Sequence[Label], names: np.ndarray, path: Path) -> tuple[list[int], list[str], list[str]]:

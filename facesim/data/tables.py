@@ -335,18 +335,18 @@ def _place(listed: str, folder: Path, where: str) -> str:
     return listed
 
 
-def notes_on_splits(column: str, splits: Counter[str]) -> Iterator[str]:
+def notes_on_splits(column: str, splits: Counter[str], kind: str = "column") -> Iterator[str]:
     """A note where a column that is called as one of a split names none of its parts, or other things as well;
-    `splits` counts what it says.
+    `splits` counts what it says; `kind` is what it is called.
     """
     others = Counter({name: count for name, count in splits.items() if part_called(name) == NO_PART})
     counts = ", ".join(f"{printable(name) or '(empty)'} {count:,}" for name, count in others.most_common(5))
     if others and len(others) < len(splits):
-        yield f"the column {column} also says {counts}, which is no part of a split."
+        yield f"the {kind} {printable(column)} also says {counts}, which is no part of a split."
     elif others:
         yield (
-            f"the column {column} ({counts}) is not used, as it does not say {', '.join(PARTS)}: all are pooled, and "
-            f"facesim makes its own split (--held-out)."
+            f"the {kind} {printable(column)} ({counts}) is not used, as it does not say {', '.join(PARTS)}: all are "
+            f"pooled, and facesim makes its own split (--held-out)."
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -13,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from facesim.data.decode import shows_nothing
-from facesim.data.identity import image_digests
-from facesim.data.layouts import natural_key, some
+from facesim.data.layouts import some
 from facesim.models.exporters import EXPORTERS
 from facesim.preflight.inputs import Inputs, data_notices, prepare_data
 from facesim.recognition.groups import with_groups
 from facesim.recognition.photographs import Gallery, image_files, warn
 from facesim.recognition.protocols import similarities
 from facesim.recognition.reliance import Basis, Reliance, basis, mark
+from facesim.recognition.seen import seen_in_training
 from facesim.recognition.sorting import Sorting, sort_photos
 from facesim.recognition.verification_set import SUFFIX as VERIFICATION_SUFFIX
 from facesim.runs.records import Evaluation
@@ -31,9 +30,6 @@ from facesim.util.errors import FacesimError, InputError, doing
 from facesim.util.files import check_new, check_outside, open_regular, why_unread
 from facesim.util.registry import loaded
 from facesim.util.unused import printable
-
-#: How people are called who have no names.
-_NUMBERED = re.compile(r"\D*\d+")
 
 if TYPE_CHECKING:
     from facesim.data.prepared import PreparedData
@@ -361,7 +357,7 @@ class Recognizer:
             for notice in data_notices([Inputs(strangers)]):
                 self._notice(notice)
             results = assess_others(embedder, strangers, fars)
-            if self._are_known(strangers):
+            if seen_in_training(job, strangers, self._notice):
                 results["identities_seen_in_training"] = True
         evaluation = Evaluation.model_validate(mark(self._run, results))
         try:
@@ -435,30 +431,6 @@ class Recognizer:
         """Whether nothing says that the run's data has changed since it was trained on."""
         result = self._run.result()
         return result is None or result.data.content_sha256 in (None, data.sha256)
-
-    def _are_known(self, data: PreparedData) -> bool:
-        """Whether images or people of these data are also in the run's own, where that is at hand; `notice` is called
-        with which. A name that is a number, perhaps with letters before it, may be another person's there.
-        """
-        job = self._run.job()
-        try:
-            if not os.path.exists(job.experiment.data):  # it may have to be downloaded
-                return False
-            own = prepare_data(job, lambda *_: None)
-        except (InputError, ValueError):
-            return False
-        digests, count = set(image_digests(own, np.arange(len(own.labels)))), len(data.labels)
-        if known := sum(digest in digests for digest in image_digests(data, np.arange(count))):
-            self._notice(f"{known:,} of the {count:,} images are in the run's own data: these are no new people")
-            return True
-        named = sorted(set(own.names) & set(data.names), key=natural_key)
-        people = f"{len(named):,} of the {len(data.names):,} people are called as people of the run's own data"
-        if names := [name for name in named if not _NUMBERED.fullmatch(name)]:
-            self._notice(f"{people} ({some(names)}): these are no new people. Rename them if they are")
-            return True
-        if named:
-            self._notice(f"{people} ({some(named)}): if they are the same ones, these are no new people")
-        return False
 
     def _notice_how_it_ended(self) -> None:
         """Say what the one who gets the model alone cannot see."""

@@ -13,7 +13,7 @@ from PIL import Image
 from facesim.data.arrays import read_npz
 from facesim.data.content import from_arrays
 from facesim.data.decode import Wanted, fit
-from facesim.data.parts import TEST, TRAIN, VAL
+from facesim.data.parts import NO_PART, TEST, TRAIN, VAL
 from facesim.data.rendering import RenderSpec
 from facesim.util.errors import InputError
 
@@ -123,6 +123,18 @@ def test_training_and_test_arrays_are_parts_of_a_split(saved, keys):
     np.testing.assert_array_equal(pixels_of(npz), PIXELS)
     assert npz.labels.tolist() == LABELS.tolist()
     assert npz.parts == [TRAIN] * 4 + [VAL if "val" in keys[2] else TEST] * 2
+
+
+@pytest.mark.parametrize("kind", ["U", "S"])
+def test_an_array_of_texts_says_the_part_of_each_image(saved, kind):
+    split = np.array(["train", "Train", "test ", "train", "val", "test"]).astype(kind)
+
+    npz = read_npz(saved(images=PIXELS, labels=LABELS, Split=split))
+
+    assert (npz.parts, npz.notes, npz.unused) == ([TRAIN, TRAIN, TEST, TRAIN, VAL, TEST], [], ())
+    odd = read_npz(saved(x=PIXELS, y=LABELS.astype(str), subset=np.array(["a", "b", "a", "a", "a", "b"]).astype(kind)))
+    assert odd.parts == [NO_PART] * 6
+    assert odd.notes[1].startswith("the array subset (a 4, b 2) is not used, as it does not say train, val, test")
 
 
 @pytest.mark.parametrize("count", [4, 6])
