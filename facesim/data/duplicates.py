@@ -142,11 +142,16 @@ def notes_across(
         return []
     cropped = len({pair[:2] for pair in pairs if pair.cropped} - {pair[:2] for pair in pairs if not pair.cropped})
     shown = "; ".join(f"{origins[pair.first]} and {origins[pair.second]}" for pair in pairs[:3])
-    return [
+    notes = [
         f"{len(twins):,} of the {int(np.sum(part < 0)):,} images that are not to train on look the same as images "
         f"to train on ({len(pairs):,} pairs, {cropped:,} of them crops; such as {shown}): what is reached on them "
         f"flatters. facesim data describe lists them.",
     ]
+    of_two = [pair for pair in pairs if labels[pair.first] != labels[pair.second]]
+    if of_two:
+        shown = "; ".join(f"{origins[pair.first]} and {origins[pair.second]}" for pair in of_two[:3])
+        notes.append(f"{len(of_two):,} of these pairs are of two people ({shown}): of each, one name may be wrong.")
+    return notes
 
 
 def hashes_of(images: Images, indices: np.ndarray) -> np.ndarray:

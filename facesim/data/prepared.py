@@ -18,7 +18,7 @@ from facesim.util.errors import InputError
 from facesim.util.files import read_text
 from facesim.util.unused import Unused
 
-FORMAT_VERSION = 6
+FORMAT_VERSION = 7
 """Raised whenever the folder's format, or the way images are decoded, changes."""
 
 PARTS_FILE = "parts.i1"

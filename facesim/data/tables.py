@@ -282,7 +282,11 @@ def _json_rows(
                     f"{path} line {number}: {printable(key)} is {printable(json.dumps(value)[:80])}. Write a text, or "
                     f"for a label a whole number."
                 )
-    return columns, [(number, [str(content.get(key, "")) for key in keys]) for number, content in objects]
+    return columns, [(number, [_cell(content.get(key)) for key in keys]) for number, content in objects]
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else str(value)
 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:

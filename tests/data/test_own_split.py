@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 
 import numpy as np
 import pytest
@@ -245,6 +246,14 @@ class TestTwins:
         note = next(note for note in data.notes if "look the same" in note)
         assert note.startswith("1 of the 5 images") and "again.png" in note and "train-Ana0.png" in note
         assert describe(data).near_duplicate_pairs_across_split == 1
+
+    def test_are_told_with_a_word_on_names_where_they_are_two_people_s(self, ready, tree):
+        source = tree({"train/Ana": range(4), "train/Bo": range(4), "test/Ana": range(4, 5)})
+        (source / "test/Bo").mkdir()
+        shutil.copy(source / "train/Ana/train-Ana2.png", source / "test/Bo/wrong.png")
+
+        (told,) = [note for note in ready(source).notes if "of two people" in note]
+        assert told.startswith("1 of these pairs are of two people (") and "test/Bo/wrong.png" in told
 
     def test_are_not_seen_where_there_are_none(self, ready, tree):
         assert not any("look the same" in note for note in ready(tree(THREE), image_size=64).notes)

@@ -233,7 +233,10 @@ def test_a_listed_image_that_lies_elsewhere_may_change(photo, tmp_path, cache, l
 
 def test_metadata_may_be_json_lines(photo, tmp_path, cache):
     people = ["Ana", "Bo\u2028x", 0, 1]
-    lines = ["", '{"note": null, "objects": {"bbox": [1, 2]}, "file_name": "0.png", "label": 0, "split": "train"}']
+    first = (
+        '{"note": null, "objects": {"bbox": [1, 2]}, "group": null, "file_name": "0.png", "label": 0, "split": "train"}'
+    )
+    lines = ["", first]
     for number in range(1, 8):
         photo(f"faces/{number}.png")
         split = "train" if number < 4 else "test"
@@ -245,6 +248,7 @@ def test_metadata_may_be_json_lines(photo, tmp_path, cache):
     data = prepare(str(tmp_path / "faces"), image_size=8, cache_dir=cache)
 
     assert (data.names, np.bincount(data.parts).tolist()) == (("0", "1", "Bo\\u2028x"), [4, 0, 4])
+    assert not any(data.groups)
     assert [str(one) for one in data.unused] == ["1 file: no image (.jsonl) (notes.jsonl)"]
     assert "columns that are not used: note, objects." in data.notes
 
