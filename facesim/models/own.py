@@ -23,7 +23,7 @@ import random
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -76,7 +76,9 @@ def build_own(own_model: OwnModel, image_shape: tuple[int, int, int], identities
 
     file, settings = source_file(own_model), _settings()
     try:
-        made = _function(own_model, file)(image_shape, identities)
+        function = _function(own_model, file)
+        with redirect_stdout(sys.stderr):  # what a command prints may be JSON
+            made = function(image_shape, identities)
     except InputError:
         raise
     except Exception as error:  # whatever the user's code raises
@@ -197,7 +199,8 @@ def _module(own_model: OwnModel, file: Path) -> ModuleType:
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         try:
-            with _drawing_as_before():  # of the source, not of what Python may have kept of an earlier one
+            with _drawing_as_before(), redirect_stdout(sys.stderr):
+                # Of the source, not of what Python may have kept of an earlier one.
                 exec(compile(file.read_bytes(), file, "exec"), vars(module))
         except Exception as error:  # whatever the user's code raises
             del sys.modules[name]

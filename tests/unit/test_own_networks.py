@@ -121,6 +121,14 @@ def test_a_model_that_does_more_than_its_layers_is_refused(tried, method):
         tried(defined=defined, model="Net")
 
 
+def test_what_the_code_prints_is_no_output_of_a_command(tried, capsys):
+    """Which may be JSON."""
+    tried("print('built')", "print('loaded')")
+
+    printed = capsys.readouterr()
+    assert printed.out == "" and "loaded" in printed.err and "built" in printed.err
+
+
 def test_a_fixed_number_of_images_is_refused(tried):
     with pytest.raises(InputError, match="takes 2 images at a time"):
         tried("images = keras.Input(batch_shape=(2, *image_shape)); x = layers.Conv2D(2, 3)(images)")
