@@ -242,7 +242,7 @@ class Speeds:
         # Every byte is copied and added by a core, and sent; the slower of the two sets the pace.
         rate = np.minimum(link, core / max(profile.ring.byte_s, 1e-15))
         averaged = np.array([table.shapes[row].kind.averaging for row in rows])
-        size_bytes = np.where(averaged, profile.trained_bytes, profile.param_bytes)
+        size_bytes = np.where(averaged, profile.trained_bytes, profile.gradient_bytes)
         exchange_s = laws.ring_s(size_bytes, workers, rate, profile.ring.alpha_s / core)
         local = np.where(averaged, [table.shapes[row].local_steps for row in rows], 1)
         summed_s = laws.allreduce_step_s(compute_s, profile.cv, workers, exchange_s, profile.ring.overlap)
@@ -258,7 +258,7 @@ class Speeds:
         """Replicas that share one host, whose cores they divide."""
         rows = table.where(lambda shape: shape.mirrored)
         if len(rows):
-            copies = table.profile.ring.byte_s * table.profile.param_bytes / table.ratio[rows]
+            copies = table.profile.ring.byte_s * table.profile.gradient_bytes / table.ratio[rows]
             together_s = table.workers[rows] * table.compute_s[rows]
             self.update_s[rows] = together_s + 2 * (table.workers[rows] - 1) * copies
 

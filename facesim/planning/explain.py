@@ -216,7 +216,7 @@ def _of_servers(profile: Profile, table: Table, shape: ClusterShape) -> Step:
 
 
 def _of_the_ring(profile: Profile, table: Table, shape: ClusterShape) -> Step:
-    workers, size = shape.workers, profile.trained_bytes if shape.kind.averaging else profile.param_bytes
+    workers, size = shape.workers, profile.trained_bytes if shape.kind.averaging else profile.gradient_bytes
     core = float(table.ratio[0]) * profile.machine.cores / table.worker_host[0].cores
     link = float(min(table.link(base=False, servers=False)[0], table.flow()[0]))
     rate = min(link, core / max(profile.ring.byte_s, 1e-15))
