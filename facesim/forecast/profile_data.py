@@ -241,8 +241,8 @@ class Profile(_Frozen):
 
     @property
     def gradient_bytes(self) -> float:
-        """What gradients take as workers add them up."""
-        return sum(each.placed(self.batch).gradient_bytes for each in self.variables if each.trainable)
+        """What a worker's gradients take."""
+        return self.summed(0.0).push_bytes
 
     @property
     def trained_bytes(self) -> int:
@@ -270,6 +270,12 @@ class Profile(_Frozen):
         return placement.balanced(
             [each.placed(self.batch if batch is None else batch) for each in self.variables], servers
         )
+
+    def summed(self, batch: float) -> placement.ServerLoad:
+        """What each of several replicas sums with the others for an update of `batch` examples of all: what it pushes,
+        and the operations to multiply the factors of all of them.
+        """
+        return placement.total(placement.balanced([each.placed(batch) for each in self.variables if each.trainable], 1))
 
     def service_s(self, servers: int, batch: float | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Seconds of a core of this machine that an update takes of each server, to pull and to push: (servers,)."""

@@ -71,6 +71,9 @@ class Table:
         self.worker_batch = np.where(joint, np.ceil(batch / np.maximum(needed, 1)), batch)
         self.compute_s = profile.step_s(self.worker_batch) / self.ratio
         self.served_s = self.served_of(profile, self.worker_batch) / self.ratio
+        self.sum_bytes, self.multiply_s = np.full(len(shapes), float(profile.trained_bytes)), np.zeros(len(shapes))
+        for row in self.where(lambda shape: shape.summed and not shape.kind.averaging):
+            self._sums(row)
         chief_s = profile.cpu_s_per_update.get("chief", 0.0) / profile.machine.cores
         self.chief_s, self.dispatch_s = chief_s / self.ratio, max(profile.dispatch_s, chief_s) / self.ratio
         self.network_assumed = np.array([kind.network_assumed for kind in self.server_host])
@@ -79,6 +82,17 @@ class Table:
             slower = self._slower(row)
             self.compute_s[row] *= slower
             self.served_s[row] *= slower
+
+    def _sums(self, row: int) -> None:
+        """What workers sum that add up their gradients. Of factors each multiplies those of all, not its own alone.
+
+        On hosts of several types workers sum the gradients themselves: their products might not be equal.
+        """
+        workers, mixed = self.workers[row], bool(self.shapes[row].other_workers)
+        load = self.profile.summed(0.0 if mixed else workers * self.worker_batch[row])
+        here_s = load.push_flops / (1e9 * self.profile.machine.sgemm_gflops)
+        self.sum_bytes[row], self.multiply_s[row] = load.push_bytes, (1 - 1 / workers) * here_s / self.ratio[row]
+        self.compute_s[row] += self.multiply_s[row]
 
     def _slower(self, row: int) -> float:
         """For workers on hosts of several types: how many times as long as the first's a step would be of workers that,
@@ -242,7 +256,7 @@ class Speeds:
         # Every byte is copied and added by a core, and sent; the slower of the two sets the pace.
         rate = np.minimum(link, core / max(profile.ring.byte_s, 1e-15))
         averaged = np.array([table.shapes[row].kind.averaging for row in rows])
-        size_bytes = np.where(averaged, profile.trained_bytes, profile.gradient_bytes)
+        size_bytes = table.sum_bytes[rows]
         exchange_s = laws.ring_s(size_bytes, workers, rate, profile.ring.alpha_s / core)
         local = np.where(averaged, [table.shapes[row].local_steps for row in rows], 1)
         summed_s = laws.allreduce_step_s(compute_s, profile.cv, workers, exchange_s, profile.ring.overlap)

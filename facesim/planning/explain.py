@@ -216,14 +216,20 @@ def _of_servers(profile: Profile, table: Table, shape: ClusterShape) -> Step:
 
 
 def _of_the_ring(profile: Profile, table: Table, shape: ClusterShape) -> Step:
-    workers, size = shape.workers, profile.trained_bytes if shape.kind.averaging else profile.gradient_bytes
+    workers, size = shape.workers, float(table.sum_bytes[0])
     core = float(table.ratio[0]) * profile.machine.cores / table.worker_host[0].cores
     link = float(min(table.link(base=False, servers=False)[0], table.flow()[0]))
     rate = min(link, core / max(profile.ring.byte_s, 1e-15))
     alpha_s = profile.ring.alpha_s / core
     exchange_s = 2 * (workers - 1) / workers * size / rate + 2 * (workers - 1) * alpha_s
+    summed = "parameters" if shape.kind.averaging else "gradients"
+    multiplied = [
+        f"of large dense layers' gradients the factors, in place of {profile.gradient_bytes / 1e6:.3g} MB of gradients; "
+        f"each worker multiplies those of all, which takes {table.multiply_s[0] * 1000:.3g} ms more"
+    ]
     lines = [
-        f"{size / 1e6:.3g} MB of gradients; over a link of {link * 8 / 1e9:.3g} Gbit/s, copied and added by a core at "
+        *(multiplied if table.multiply_s[0] else []),
+        f"{size / 1e6:.3g} MB of {summed}; over a link of {link * 8 / 1e9:.3g} Gbit/s, copied and added by a core at "
         f"{core / max(profile.ring.byte_s, 1e-15) * 8 / 1e9:.3g} Gbit/s: the slower, {rate * 8 / 1e9:.3g} Gbit/s, sets "
         "the pace",
         f"2 (w-1)/w S / B + 2 (w-1) alpha = 2 x {workers - 1}/{workers} x {size / 1e6:.3g} MB / {rate / 1e6:.4g} MB/s "

@@ -103,7 +103,7 @@ def measure(
     if whole:
         figures |= {"parts_s": [_parts(measured, examples(context, batch)) for batch in batches]}
         figures |= {"optimizer_s": median_s(measured.optimizer(), _PARTS_S), "variables": [*_variables(measured)]}
-        figures |= {"ring_overlap": _overlap(measured.summed(examples(context, batches[-1])))}
+        figures |= {"ring_overlap": _overlap(measured.summed(examples(context, context.experiment.batch)))}
         figures |= _surroundings(context, replica, first)
         figures |= {"examples": len(context.train_indices), "held_out": len(context.held_out_indices)}
     figures["load_s"] = load_s

@@ -84,11 +84,12 @@ class _Measured:
 
     def summed(self, indices: np.ndarray) -> Summed:
         link = _RingOfOne()
-        replicas = Replicated(self._context, tf.distribute.get_strategy(), summed_by_ring(link))
+        replicas = Replicated(self._context, tf.distribute.get_strategy(), summed_by_ring(link), factors=True)
 
         def step() -> None:
             (_,) = replicas.train([indices])
 
+        step()
         return Summed(step, link, replicas.exchange_bytes)
 
 

@@ -189,7 +189,7 @@ def _received(
         return None
     ratios = {worker: received_bytes[worker] / (count / every * size) for worker, count in busy.items()}
     evidence.append(
-        f"Received at each exchange, in units of the parameters' {size / 1e6:.1f} MB: "
+        f"Received at each exchange, in units of the {size / 1e6:.1f} MB that it is of: "
         + ", ".join(f"{worker}: {ratio:.2f}" for worker, ratio in ratios.items())
         + "."
     )

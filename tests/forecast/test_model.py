@@ -20,6 +20,7 @@ from facesim.forecast.model import SpotRisk, forecast_job, forecast_jobs
 from facesim.forecast.profile_data import Machine, Profile, Server
 from facesim.forecast.shapes import ClusterShape
 from facesim.forecast.simulate import simulate_async
+from facesim.forecast.speeds import Table
 from facesim.spec.strategies import STRATEGIES
 from facesim.util.errors import InputError
 
@@ -449,6 +450,24 @@ def test_what_is_pushed_for_a_dense_layer_depends_on_how_many_examples_a_worker_
     more_s = factored.service_s(1, 64)[1] - push_s  # as many bytes more, and operations
     expected_s = factored.served.byte_s / 2 * 4 * 32 * (4608 + 1024) + 2 * 32 * 4608 * 1024 / 75e9
     assert more_s == pytest.approx(factored.saturation_factor * expected_s)
+
+
+def test_workers_that_add_up_sum_factors_and_multiply_those_of_all(profile, two_types):
+    variables = [{**each.model_dump(), "factor_rows": float(each.shape == (4608, 1024))} for each in profile.variables]
+    factored, kernel_bytes = changed(profile, variables=variables), 4 * 4608 * 1024
+    alike = ClusterShape(strategy="allreduce", workers=4, instance_type="here")
+    mixed = alike.model_copy(update={"other_workers": (("slow", 1),)})
+
+    def saved(shape: ClusterShape, batch: int) -> tuple[float, float]:
+        """Bytes that a worker sends less, and seconds that it computes more, than one that sums gradients."""
+        known = [Table(each, [shape], hosts() | two_types, batch) for each in (profile, factored)]
+        return known[0].sum_bytes[0] - known[1].sum_bytes[0], known[1].compute_s[0] - known[0].compute_s[0]
+
+    others_s = 3 / 4 * 2 * 32 * 4608 * 1024 / (1e9 * profile.machine.sgemm_gflops)
+    assert saved(alike, 32) == pytest.approx((kernel_bytes - 4 * 32 * (4608 + 1024), others_s))
+    assert saved(alike, 30) == pytest.approx(saved(alike, 32))  # eight rows for each all the same
+    assert saved(alike, 512) == saved(mixed, 32) == (0, 0)
+    assert saved(alike.model_copy(update={"strategy": "local-sgd", "local_steps": 4}), 32) == (0, 0)
 
 
 def test_the_worker_beside_the_only_server_does_not_wait_for_the_network(profile, this_machine):

@@ -357,6 +357,72 @@ def test_what_servers_multiply_is_the_gradient_that_a_worker_would_send(tf, poli
         np.testing.assert_allclose(tf.cast(one, tf.float32), tf.cast(other, tf.float32), rtol=0.01, atol=1e-6)
 
 
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_replicas_sum_the_factors_of_a_gradient_and_multiply_them(tf, policy):
+    import keras
+
+    from facesim.training.tensorflow.forward import forward_of, pushed_dtypes
+    from facesim.training.tensorflow.products import Products, from_slots
+    from facesim.training.tensorflow.replicated import slice_of_batch
+
+    keras.config.set_dtype_policy(policy)
+    try:
+        inputs = keras.Input((5, 64))  # five rows of factors for each example
+        hidden = keras.layers.Flatten()(keras.layers.Dense(512, activation="tanh")(inputs))
+        model = keras.Model(inputs, keras.layers.Dense(3)(hidden))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    count, forward, dtypes = 3, forward_of(model), pushed_dtypes(model)
+    replicas = [Products(model.trainable_variables, 2) for _ in range(count)]
+    images = tf.constant(np.random.default_rng(0).normal(size=(6, 5, 64)), tf.float32)
+
+    def gradients_of(some, share):
+        with tf.GradientTape() as tape:
+            loss = share * tf.reduce_mean(tf.cast(forward(some)[0], tf.float32) ** 2)
+        made = tape.gradient(loss, model.trainable_variables)
+        return [tf.cast(gradient, dtype) for gradient, dtype in zip(made, dtypes, strict=True)]
+
+    @tf.function(reduce_retracing=True)
+    def update(indices):
+        sent, own = [], []
+        for number, products in enumerate(replicas):
+            mine, labels, share = slice_of_batch(indices, indices, tf.constant(number), count)
+            gradients = gradients_of(tf.gather(images, mine), share)
+            own.append(gradients)
+            sent.append(products.in_slots(gradients, labels.shape[0], tf.constant(number), count))
+        sums = [[tf.add_n(parts) for parts in zip(*of_variable)] for of_variable in zip(*sent)]
+        return sent[0], [from_slots(parts, gradient) for parts, gradient in zip(sums, own[0], strict=True)]
+
+    for size in (6, 5, 2):  # the second is traced as of any size; of the last not every replica has a part
+        sent, total = update(tf.range(size))
+        assert [[tuple(part.shape) for part in parts] for parts in sent[:2]] == [[(30, 64), (30, 512)], [(512,)]]
+        for made, expected, dtype in zip(total, gradients_of(images[:size], 1.0), dtypes, strict=True):
+            assert made.dtype == dtype
+            np.testing.assert_allclose(*(tf.cast(each, tf.float32) for each in (made, expected)), rtol=0.02, atol=1e-3)
+    assert replicas[0].factor_rows == {0: 5, 2: 1}
+
+
+def test_replicas_multiply_factors_only_if_all_get_the_same_product(tf):
+    import keras
+
+    from facesim.training.tensorflow.products import Products
+
+    kernel = keras.Variable(np.zeros((256, 512), np.float32))
+    others, dtypes = list[tf.Tensor](), [tf.float32]
+
+    def summed(tensors):
+        """With another replica, which says what this one does, or something else."""
+        (mine,) = tensors
+        others.append(tf.reverse(mine, [0]))
+        return [mine + (others[-1] if len(others) < 3 else 1 - others[-1])]
+
+    alike = [Products([kernel], 4).multiplied_alike(summed, 0, 2, dtypes) for _ in range(3)]
+
+    assert alike == [True, True, False]
+    np.testing.assert_array_equal(others[0], others[1])
+    assert np.all(others[0][1] != 0)
+
+
 def test_without_mixed_precision_servers_send_parameters_as_they_are(tf):
     from facesim import models
     from facesim.training.tensorflow.forward import parameter_bytes, pulled_dtypes

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from facesim.training.context import Context
 from facesim.training.loop import fit
+from facesim.training.tensorflow.collectives import by_ring
 from facesim.training.tensorflow.connecting import connected_peers
 from facesim.training.tensorflow.replicated import Replicated
 
@@ -15,5 +16,5 @@ def train(context: Context) -> None:
     with context.recorder.timed("connect_s"):
         strategy, summed = connected_peers(context.replica)
     with context.recorder.timed("build_s"):
-        replicas = Replicated(context, strategy, summed)
+        replicas = Replicated(context, strategy, summed, factors=by_ring(strategy))
     fit(context, replicas)

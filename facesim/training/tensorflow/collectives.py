@@ -26,8 +26,12 @@ Summing = Callable[[list[tf.Tensor]], list[tf.Tensor]]
 
 def sums_over(strategy: tf.distribute.MultiWorkerMirroredStrategy, rank: int) -> Summing:
     """How the processes of a strategy sum, of which this is number `rank`; all of them call this."""
-    on_cpus = not tf.config.list_physical_devices("GPU") and strategy.num_replicas_in_sync > 1
-    return summed_by_ring(_ring(rank, strategy)) if on_cpus else summed_by_strategy
+    return summed_by_ring(_ring(rank, strategy)) if by_ring(strategy) else summed_by_strategy
+
+
+def by_ring(strategy: tf.distribute.MultiWorkerMirroredStrategy) -> bool:
+    """Whether the processes of a strategy sum by a ring of our own: several, and on CPUs."""
+    return not tf.config.list_physical_devices("GPU") and strategy.num_replicas_in_sync > 1
 
 
 def summed_by_strategy(tensors: list[tf.Tensor]) -> list[tf.Tensor]:

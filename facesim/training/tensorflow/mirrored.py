@@ -18,7 +18,7 @@ from facesim.util.errors import FacesimError
 def train(context: Context) -> None:
     with context.recorder.timed("build_s"):
         strategy = tf.distribute.MirroredStrategy(_devices(context.job.shape.workers))
-        replicas = Replicated(context, strategy, summed_by_strategy)
+        replicas = Replicated(context, strategy, summed_by_strategy, factors=False)
     fit(context, replicas)
 
 
