@@ -93,7 +93,8 @@ def _of_scaled(
     finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(each)) for each in scaled])
 
     def unscaled() -> list[tf.Tensor]:
-        return [tf.cast(values_of(each), tf.float32) for each in tape.gradient(loss, sources)]
+        again = [tf.cast(values_of(each), tf.float32) for each in tape.gradient(loss, sources)]
+        return [tf.ensure_shape(each, of_scaled.shape) for each, of_scaled in zip(again, scaled, strict=True)]
 
     values = tf.cond(finite, lambda: scaled, unscaled)
     return [with_values(gradient, each) for gradient, each in zip(gradients, values, strict=True)]
