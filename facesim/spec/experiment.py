@@ -152,8 +152,8 @@ class Experiment(Frozen):
     warmup_epochs: int = option(5, "epochs until a scaled rate is reached", "Training", ge=0)
     precision: Precision = option(
         "float32",
-        "type of the computation; float16, with a scaled loss, is for GPUs without bfloat16 (V100, T4) and slow on "
-        "processors; TensorFlow only",
+        "type of the computation; float16, with TensorFlow only, is for GPUs without bfloat16 (V100, T4) and slow on "
+        "processors",
         "Training",
     )
     cache: Literal["memory", "disk", "none"] = option(
