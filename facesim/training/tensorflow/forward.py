@@ -173,8 +173,8 @@ def pushed_dtypes(model: keras.Model) -> list[tf.DType]:
 
 
 def pushed_dtype(pulled: tf.DType) -> tf.DType:
-    """As what the gradient of something is sent that was sent as `pulled`: never in float16, in which little gradients
-    are 0, and sums of scaled ones may be too large.
+    """As what the gradient of something is sent that was sent as `pulled`. float16 is widened: little gradients would
+    be 0 in it without the scale of the loss, and sums of gradients too large with it.
     """
     return tf.float32 if pulled == tf.float16 else pulled
 

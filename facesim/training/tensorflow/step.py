@@ -85,8 +85,8 @@ def _of_scaled(
     """The gradients, float32, that a backward pass in float16 has of the loss times `scale`, divided by that.
 
     Where one is too large for float16 then, they are those of a second pass, of the loss itself. Others leave out such
-    an update and lower the scale; here each is made and counted, so that versions and their order have no gaps. What is
-    no number in the second pass either is none of float16's: it ends the training as in other precisions.
+    an update and lower the scale; here each is made and counted, so that versions and their order have no gaps. If the
+    second pass has no finite numbers either, neither will the loss: training ends as in other precisions.
     """
     gradients = tape.gradient(loss, sources, output_gradients=tf.constant(scale))
     scaled = [tf.cast(values_of(each), tf.float32) / scale for each in gradients]
