@@ -151,15 +151,14 @@ def test_augmentation_alters_images_in_training_only():
     assert altered.max() <= 255
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_augmentation_draws_and_computes_in_float32_whatever_the_network_computes_in(precision):
+def test_augmentation_computes_in_float32_whatever_the_network_computes_in():
     from facesim.models.augmentation import Augmentation
     from facesim.training.keras.network import use_precision
 
     altered = []
-    for each in ("float32", precision):
+    for precision in ("float32", "bfloat16"):
         keras.utils.set_random_seed(0)
-        use_precision(each)
+        use_precision(precision)
         alter = Augmentation(dtype="float32")
         use_precision("float32")
         altered.append(np.asarray(alter(pictures(4, 16), training=True)))
