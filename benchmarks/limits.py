@@ -10,6 +10,7 @@ convolutions and matrix products alone, nor than its bytes at the memory's bandw
 - a parameter server's worker gets parameters and sends gradients, of large dense layers their factors. Over loopback
   each byte is read and written twice, into the kernel's buffers and out of them: four times each;
 - a ring of k workers sends 2 (k - 1) / k of the parameters from each, likewise, and reads and writes as much to add up;
+  `allreduce` sends factors, too;
 - of `allreduce` and `local-sgd` each worker has a network and an optimiser, and makes every update.
 
 Activations are left out: they fit into the caches of most processors, so these floors are low rather than high.
@@ -73,7 +74,9 @@ def _best_s(work: Callable[[], Any]) -> float:
 
 
 def pushed_bytes(parameters: int, dense: Sequence[tuple[int, int]], batch: int) -> int:
-    """What a worker sends parameter servers after a step of `batch` examples; `dense` are shapes of dense layers."""
+    """What a worker sends parameter servers after a step of `batch` examples, and what replicas sum of an update of so
+    many; `dense` are shapes of dense layers.
+    """
     factored = [shape for shape in dense if sends_factors(shape, _FLOAT_BYTES, batch)]
     return _FLOAT_BYTES * (parameters - sum(math.prod(shape) - batch * sum(shape) for shape in factored))
 
@@ -88,14 +91,14 @@ def floors_s(
     """
     compute_s = 3 * flops * batch / max(peak["sgemm_flops"], peak["convolution_flops"])
     held = parameters * _FLOAT_BYTES
-    ring = workers * (4 + 2) * 2 * (workers - 1) / workers * held
+    ring = workers * (4 + 2) * 2 * (workers - 1) / workers
     moved = {
         "single": (3 + 7) * held,
         "ps-async": (3 + 7 + 4) * held + 4 * pushed_bytes(parameters, dense, batch),
         "ps-sync": (workers * (3 + 4) + 7) * held
         + workers * 4 * pushed_bytes(parameters, dense, math.ceil(batch / workers)),
-        "allreduce": workers * (3 + 7) * held + ring,
-        "local-sgd": workers * (3 + 7) * held + ring / make_job(strategy="local-sgd").strategy.local_steps,
+        "allreduce": workers * (3 + 7) * held + ring * pushed_bytes(parameters, dense, batch),
+        "local-sgd": workers * (3 + 7) * held + ring * held / make_job(strategy="local-sgd").strategy.local_steps,
     }
     return {
         name: {"compute_s": compute_s, "memory_s": size / peak["memory_bytes_per_s"]} for name, size in moved.items()

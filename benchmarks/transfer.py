@@ -58,8 +58,13 @@ def main(
     same = {"recipe": recipe, "strategy": "single", "image_size": image_size}
     on_photos = {**same, "data": photos, "held_out": held_out, "epochs": epochs, "evaluate_every": epochs}
     accuracy, auc = defaultdict[str, list[float]](list), defaultdict[str, list[float]](list)
-    for seed in range(seeds):
-        accuracy[_NOTHING].append(100 * run_job(**on_photos, seed=seed)["held_out_accuracy"])
+
+    def train_on(name: str, **start: str) -> None:
+        for seed in range(seeds):
+            accuracy[name].append(100 * run_job(**on_photos, **start, seed=seed)["held_out_accuracy"])
+        click.echo(f"{name}: {', '.join(f'{each:.1f}' for each in accuracy[name])} %")
+
+    train_on(_NOTHING)
     for people in identities:
         for hardness in difficulty:
             name = f"{people} people, difficulty {hardness:g}"
@@ -70,9 +75,7 @@ def main(
                 learning = {"epochs": rounds, "evaluate_every": rounds, "batch": 64, "learning_rate": 0.002}
                 with run_completed(**same, **learning, data=rendered, held_out=2 / images) as start:
                     auc[name].append(Recognizer(start).evaluate(photos)["verification"]["auc"])
-                    for seed in range(seeds):
-                        result = run_job(**on_photos, seed=seed, pretrained=str(start.directory))
-                        accuracy[name].append(100 * result["held_out_accuracy"])
+                    train_on(name, pretrained=str(start.directory))
     first = next(iter(auc))
     write(
         [
