@@ -16,8 +16,9 @@ from facesim.training.placement import lightest, piece_rows, product_flops, send
 
 class Variable(NamedTuple):
     """A variable as servers hold it. `sent_bytes` is what crosses the network each way (less than it holds where it is
-    sent rounded). One that is not `trainable` is updated by a step, but not pulled for it: batch statistics. Of one
-    whose gradient is a product of two matrices, these have so many `factor_rows` in a step; 0 where it is none.
+    sent rounded), but for its gradient if that takes other `pushed_bytes`. One that is not `trainable` is updated by a
+    step, but not pulled for it: batch statistics. Of one whose gradient is a product of two matrices, these have so
+    many `factor_rows` in a step; 0 where it is none.
     """
 
     shape: tuple[int, ...]
@@ -25,6 +26,12 @@ class Variable(NamedTuple):
     sent_bytes: float
     trainable: bool = True
     factor_rows: float = 0.0
+    pushed_bytes: float | None = None
+
+    @property
+    def gradient_bytes(self) -> float:
+        """What its gradient takes, if that is sent itself."""
+        return self.sent_bytes if self.pushed_bytes is None else self.pushed_bytes
 
 
 class ServerLoad(NamedTuple):
@@ -69,14 +76,15 @@ def balanced(variables: Iterable[Variable], servers: int) -> tuple[ServerLoad, .
         for count in rows:
             share = count / sum(rows)
             server = lightest(held_bytes, round(variable.held_bytes * share)) if servers > 1 else 0
-            piece = variable._replace(shape=(count, *shape[1:]), sent_bytes=variable.sent_bytes * share)
+            sent_bytes, pushed_bytes = (share * whole for whole in (variable.sent_bytes, variable.gradient_bytes))
+            piece = variable._replace(shape=(count, *shape[1:]), sent_bytes=sent_bytes, pushed_bytes=pushed_bytes)
             loads[server] = _with(loads[server], piece)
     return tuple(loads)
 
 
 def _with(load: ServerLoad, held: Variable) -> ServerLoad:
-    pushes, pushed_bytes, flops = 1, held.sent_bytes, 0.0
-    item_bytes = held.sent_bytes / max(1, math.prod(held.shape))
+    pushes, pushed_bytes, flops = 1, held.gradient_bytes, 0.0
+    item_bytes = pushed_bytes / max(1, math.prod(held.shape))
     if held.factor_rows and sends_factors(held.shape, item_bytes, held.factor_rows):
         pushes, pushed_bytes = 2, item_bytes * held.factor_rows * sum(held.shape)
         flops = product_flops(held.shape, held.factor_rows)

@@ -11,6 +11,7 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from facesim.forecast import placement
+from facesim.spec.experiment import Precision
 from facesim.spec.frameworks import TENSORFLOW
 from facesim.spec.strategies import PsAsync
 from facesim.util.errors import InputError
@@ -70,14 +71,16 @@ class Compute(_Frozen):
 class Variable(_Frozen):
     """A variable of the model in the order of creation; `server` is where it lay, if there were servers.
 
-    Of one whose gradient is a product of two matrices, which servers can make, these have so many `factor_rows` for
-    each example of a step; 0 where it is none.
+    Workers are sent `sent_bytes` of it, and send `pushed_bytes` of its gradient; None: as many. Of one whose gradient
+    is a product of two matrices, which servers can make, these have so many `factor_rows` for each example of a step; 0
+    where it is none.
     """
 
     name: str
     shape: tuple[Annotated[int, Field(ge=0)], ...]
     held_bytes: int = Field(ge=0)
     sent_bytes: int = Field(ge=0)
+    pushed_bytes: int | None = Field(None, ge=0)
     trainable: bool = True
     server: int | None = Field(None, ge=0)
     factor_rows: float = Field(0.0, ge=0)
@@ -85,7 +88,7 @@ class Variable(_Frozen):
     def placed(self, batch: float) -> placement.Variable:
         """As it is placed, in steps of `batch` examples."""
         rows = batch * self.factor_rows
-        return placement.Variable(self.shape, self.held_bytes, self.sent_bytes, self.trainable, rows)
+        return placement.Variable(self.shape, self.held_bytes, self.sent_bytes, self.trainable, rows, self.pushed_bytes)
 
 
 class Server(_Frozen):
@@ -161,7 +164,7 @@ class Profile(_Frozen):
     versions: dict[str, str] = Field(default_factory=dict)
     machine: Machine
     model: str
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     batch: int = Field(ge=1)
     examples: int = Field(ge=1)
     identities: int | None = Field(None, ge=1)
@@ -233,8 +236,13 @@ class Profile(_Frozen):
 
     @property
     def param_bytes(self) -> int:
-        """What one worker pulls for a step, and its gradients take."""
+        """What one worker pulls for a step."""
         return sum(each.sent_bytes for each in self.variables if each.trainable)
+
+    @property
+    def gradient_bytes(self) -> float:
+        """What a worker's gradients take."""
+        return self.summed(0.0).push_bytes
 
     @property
     def trained_bytes(self) -> int:

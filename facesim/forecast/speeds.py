@@ -324,7 +324,7 @@ class Speeds:
         """Replicas that share one host, whose cores they divide."""
         rows = table.where(lambda shape: shape.mirrored)
         if len(rows):
-            copies = table.profile.ring.byte_s * table.profile.param_bytes / table.ratio[rows]
+            copies = table.profile.ring.byte_s * table.profile.gradient_bytes / table.ratio[rows]
             together_s = table.workers[rows] * table.compute_s[rows]
             self.update_s[rows] = together_s + 2 * (table.workers[rows] - 1) * copies
 

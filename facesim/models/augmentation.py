@@ -17,16 +17,16 @@ class Augmentation(layers.Layer):
 
     def __init__(self, **options):
         super().__init__(**options)
+        dtype = self.dtype_policy  # theirs would be that of all other layers, in which there are too few coordinates
         self.changes = [
-            layers.RandomFlip("horizontal"),
-            layers.RandomRotation(0.03, fill_mode="nearest"),
-            layers.RandomTranslation(0.08, 0.08, fill_mode="nearest"),
-            layers.RandomZoom((-0.12, 0.12), fill_mode="nearest"),
-            layers.RandomBrightness(0.2, value_range=(0, 255)),
-            layers.RandomContrast(0.3, value_range=(0, 255)),
-            layers.RandomErasing(factor=0.5, scale=(0.02, 0.15), fill_value=128, value_range=(0, 255)),
+            layers.RandomFlip("horizontal", dtype=dtype),
+            layers.RandomRotation(0.03, fill_mode="nearest", dtype=dtype),
+            layers.RandomTranslation(0.08, 0.08, fill_mode="nearest", dtype=dtype),
+            layers.RandomZoom((-0.12, 0.12), fill_mode="nearest", dtype=dtype),
+            layers.RandomBrightness(0.2, value_range=(0, 255), dtype=dtype),
+            layers.RandomContrast(0.3, value_range=(0, 255), dtype=dtype),
+            layers.RandomErasing(factor=0.5, scale=(0.02, 0.15), fill_value=128, value_range=(0, 255), dtype=dtype),
         ]
-
         self.seed_generator = keras.random.SeedGenerator()
 
     def build(self, input_shape):

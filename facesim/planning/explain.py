@@ -224,7 +224,7 @@ def _of_the_ring(profile: Profile, table: Table, shape: ClusterShape) -> Step:
     exchange_s = 2 * (workers - 1) / workers * size / rate + 2 * (workers - 1) * alpha_s
     summed = "parameters" if shape.kind.averaging else "gradients"
     multiplied = [
-        f"of large dense layers' gradients the factors, in place of {profile.param_bytes / 1e6:.3g} MB of gradients; "
+        f"of large dense layers' gradients the factors, in place of {profile.gradient_bytes / 1e6:.3g} MB of these; "
         f"each worker multiplies those of all, which takes {table.multiply_s[0] * 1000:.3g} ms more"
     ]
     lines = [

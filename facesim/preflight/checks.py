@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 _RUN_BYTES = 400_000
 #: What a folder for checkpoints has to take: less is no room for any.
 _CHECKPOINT_BYTES = 1_000_000
+#: What is there if a machine has NVIDIA GPUs: on Linux, and on Linux in Windows.
+_GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
+#: GPUs older than NVIDIA's Ampere, the first that computes in bfloat16.
+_WITHOUT_BFLOAT16 = ("V100", "T4")
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,6 +196,18 @@ def _accelerators(planned: Sequence[Planned]) -> Iterator[str | InputError]:
                 )
 
 
+def _precisions(planned: Sequence[Planned]) -> Iterator[str | InputError]:
+    """Whether hosts compute fast in the precision of a job."""
+    for one in planned:
+        kind, elsewhere = instance(one.job.shape.instance_type), one.job.backend.elsewhere
+        on_gpu = kind.cuda if elsewhere else any(map(Path.exists, _GPU_DEVICES))
+        if one.job.experiment.precision == "float16" and not on_gpu:
+            where = kind.name if elsewhere else "this machine"
+            yield f"{where} has no NVIDIA GPU, and processors are slow in float16: --precision bfloat16 is for them"
+        elif one.job.experiment.precision == "bfloat16" and elsewhere and kind.accelerator in _WITHOUT_BFLOAT16:
+            yield f"{kind.name} has {kind.accelerator} GPUs, which have no bfloat16: --precision float16 is for them"
+
+
 def _devices(job: Job) -> Iterator[str | InputError]:
     """What is wrong with the number of GPUs of a host that the job pays for."""
     kind = instance(job.shape.instance_type)
@@ -307,6 +323,7 @@ CHECKS: dict[str, Check] = {
     "frameworks": _frameworks,
     "heads": _heads,
     "accelerators": _accelerators,
+    "precisions": _precisions,
     "leakage": _leakage,
     "writable": _writable,
     "room": _room,

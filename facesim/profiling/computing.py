@@ -60,8 +60,9 @@ class Measurable(Protocol):
     #: A replica that trains alone.
     replica: Replicas
 
-    #: Bytes of each trained variable as it is sent.
+    #: Bytes of each trained variable as it is sent, and of its gradient.
     sent_bytes: Sequence[int]
+    pushed_bytes: Sequence[int]
 
     def parts(self, indices: np.ndarray) -> tuple[Part, Part]:
         """The forward pass of some examples in training; the forward and the backward pass."""
@@ -159,14 +160,15 @@ def _overlap(summed: Summed | None) -> float:
 def _variables(measured: Measurable) -> Iterator[dict[str, Any]]:
     """The model's variables in order, as `facesim.forecast.profile_data.Variable`; all lie on the one server."""
     model = measured.replica.model
-    sent = {id(variable): count for variable, count in zip(model.trainable_variables, measured.sent_bytes, strict=True)}
+    trained = zip(model.trainable_variables, measured.sent_bytes, measured.pushed_bytes, strict=True)
+    sent = {id(variable): {"sent_bytes": pulled, "pushed_bytes": pushed} for variable, pulled, pushed in trained}
     for variable in model.variables:
         size, each = int(np.prod(variable.shape)), np.dtype(variable.dtype).itemsize
         yield {
             "name": variable.path,
             "shape": list(variable.shape),
             "held_bytes": size * each,
-            "sent_bytes": sent.get(id(variable), size * each),
+            **sent.get(id(variable), {"sent_bytes": size * each}),
             "trainable": id(variable) in sent,
             "server": 0,
         }

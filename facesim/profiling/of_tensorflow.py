@@ -17,7 +17,7 @@ from facesim.runs.directory import Run
 from facesim.training.context import Context
 from facesim.training.tensorflow import task
 from facesim.training.tensorflow.collectives import summed_by_ring
-from facesim.training.tensorflow.forward import forward_of, pulled, sent_dtypes
+from facesim.training.tensorflow.forward import forward_of, pulled, pulled_dtypes, pushed_dtypes
 from facesim.training.tensorflow.gradients import values_of, with_values
 from facesim.training.tensorflow.objective import loss_for
 from facesim.training.tensorflow.pipeline import index_batch
@@ -38,10 +38,14 @@ class _Measured:
     def __init__(self, context: Context):
         self.replica, self._context = Alone(context), context
         model, head = self.replica.model, self.replica.model.layers[-1].kernel
-        self.sent_bytes = [
-            dtype.size * math.prod(variable.shape) - (self.replica.unsent_bytes if variable is head else 0)
-            for variable, dtype in zip(model.trainable_variables, sent_dtypes(model), strict=True)
-        ]
+
+        def sizes(dtypes: list[tf.DType]) -> list[int]:
+            return [
+                dtype.size * math.prod(variable.shape) - (self.replica.unsent_bytes if variable is head else 0)
+                for variable, dtype in zip(model.trainable_variables, dtypes, strict=True)
+            ]
+
+        self.sent_bytes, self.pushed_bytes = sizes(pulled_dtypes(model)), sizes(pushed_dtypes(model))
 
     def parts(self, indices: np.ndarray) -> tuple[Part, Part]:
         context, optimizer = self._context, self.replica.optimizer

@@ -59,7 +59,9 @@ class _Measured:
 
     def __init__(self, context: Context):
         self.replica = Alone(context)
-        self.sent_bytes = [4 * math.prod(each.shape) for each in self.replica.model.trainable_variables]
+        self.sent_bytes = self.pushed_bytes = [
+            4 * math.prod(each.shape) for each in self.replica.model.trainable_variables
+        ]
 
     def parts(self, indices: np.ndarray) -> tuple[Part, Part]:
         replica = self.replica

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from facesim.training.context import Context
-from facesim.training.tensorflow.forward import Average, forward_of, moving_statistics, pulled
+from facesim.training.tensorflow.forward import Average, forward_of, moving_statistics, pulled, pushed_dtype
 from facesim.training.tensorflow.gradients import Gradient, values_of, with_values
 from facesim.training.tensorflow.network import build
 from facesim.training.tensorflow.optimizer import Fused
@@ -41,7 +41,7 @@ class Parts:
         sent, scratch = pulled(model, *chosen), []
         for _ in served.train([some]):  # a step that is traced shows which gradients servers make
             pass
-        factor_rows = served.products.sent_rows(served.sent_dtypes)
+        factor_rows = served.products.sent_rows(served.pushed_dtypes)
         with served.strategy.scope():
             for piece, each in zip(held, sent, strict=True):
                 with served.strategy.extended.colocate_vars_with(piece):
@@ -62,7 +62,7 @@ class Parts:
         def push() -> tf.Tensor:
             stores = []
             for variable, each, piece, rows in zip(scratch, sent, held, factor_rows, strict=True):
-                pushed = values_of(_pushed(each, piece, rows, tf.cast(0.5, values_of(each).dtype)))
+                pushed = values_of(_pushed(each, piece, rows, tf.constant(0.5)))
                 with tf.device(piece.device):
                     stores.append(variable.assign(tf.cast(pushed, piece.dtype), read_value=False))
             with tf.control_dependencies(stores):
@@ -121,7 +121,7 @@ def null_step(
         # Every gradient has to wait for its own parameter, as in a step, and is made where the worker is.
         gradients = []
         for sent, piece, rows in zip(read(), held, factor_rows or [0] * len(held), strict=True):
-            gradients.append(_pushed(sent, piece, rows, _one(values_of(sent)) * _LITTLE))
+            gradients.append(_pushed(sent, piece, rows, tf.cast(_one(values_of(sent)), tf.float32) * _LITTLE))
         for statistic in moving:
             little = tf.cast(_one(values_of(gradients[0])), statistic.dtype)
             Average(statistic, 1.0, tf.fill(statistic.shape, little)).apply()
@@ -132,6 +132,7 @@ def null_step(
 
 def _pushed(sent: Gradient, piece: tf.Variable, factor_rows: int, number: tf.Tensor) -> Gradient:
     """A gradient of a piece that is all one number where it is made: on the worker, or on the server of factors."""
+    number = tf.cast(number, pushed_dtype(values_of(sent).dtype))
     if factor_rows:
         return product(piece, *(tf.fill((factor_rows, size), number) for size in piece.shape))
     return with_values(sent, tf.fill(tf.shape(values_of(sent)), number))

@@ -16,6 +16,8 @@ from facesim.spec.remote import remote
 from facesim.spec.subset import Subset
 from facesim.util.errors import InputError
 
+Precision = Literal["float32", "bfloat16", "float16"]
+
 
 def _subset(text: str) -> str | None:
     """A subset in its one spelling; None where it is everything."""
@@ -148,7 +150,12 @@ class Experiment(Frozen):
         "none", "scale the rate with the workers of an update; --batch is then each worker's", "Training"
     )
     warmup_epochs: int = option(5, "epochs until a scaled rate is reached", "Training", ge=0)
-    precision: Literal["float32", "bfloat16"] = option("float32", "type of the computation", "Training")
+    precision: Precision = option(
+        "float32",
+        "type of the computation; float16, with TensorFlow only, is for GPUs without bfloat16 (V100, T4) and slow on "
+        "processors",
+        "Training",
+    )
     cache: Literal["memory", "disk", "none"] = option(
         "memory", "where decoded images are kept; none: image files are decoded as they are read", "Data"
     )

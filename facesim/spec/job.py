@@ -32,6 +32,9 @@ from facesim.spec.strategies import STRATEGIES, AnyStrategy, Single
 from facesim.util.errors import InputError
 from facesim.util.registry import Registry, resolve
 
+#: Of options that have more values with TensorFlow, those that every framework has.
+_EVERYWHERE = {"optimizer": ("adam",), "precision": ("float32", "bfloat16")}
+
 
 class Job(Frozen):
     """One thing to run: an experiment, trained by a strategy, on a shape, by a backend.
@@ -79,10 +82,11 @@ class Job(Frozen):
                 f"{self.backend.name} copy it to this machine (aws s3 cp --recursive), and give that folder"
             )
         self.strategy.check_framework(self.framework)
-        if self.experiment.optimizer != "adam" and self.framework != TENSORFLOW:
-            raise ValueError(
-                f"--optimizer {self.experiment.optimizer} is for --framework {TENSORFLOW}; {self.framework} has adam"
-            )
+        for name, everywhere in _EVERYWHERE.items() if self.framework != TENSORFLOW else ():
+            if (value := getattr(self.experiment, name)) not in everywhere:
+                raise ValueError(
+                    f"--{name} {value} is for --framework {TENSORFLOW}; {self.framework} has {' and '.join(everywhere)}"
+                )
         installed = self.backend.frameworks
         if installed is not None and self.framework not in installed:
             raise ValueError(

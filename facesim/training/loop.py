@@ -145,9 +145,10 @@ def _train_epoch(context: Context, replicas: Replicas, state: TrainState, checkp
             with phase("checkpoint"):
                 checkpoints.save(state)
     if not math.isfinite(state.of_epoch.loss_sum):
+        wider = ", or give --precision float32, whose range is larger" if job.experiment.precision == "float16" else ""
         raise FloatingPointError(
             f"the training loss became {state.of_epoch.loss_sum} in epoch {state.epoch}: lower --learning-rate, now "
-            f"{job.learning_rate}"
+            f"{job.learning_rate}{wider}"
         )
 
 

@@ -39,6 +39,12 @@ def test_what_is_sent_rounded_counts_as_what_is_sent():
     assert total(loads).pull_bytes == pytest.approx(2 * 10**6)
 
 
+def test_gradients_may_be_wider_than_what_is_pulled():
+    load = total(balanced([Variable((1000, 1000), 4 * 10**6, 2 * 10**6, pushed_bytes=4 * 10**6)], 3))
+
+    assert (load.pull_bytes, load.push_bytes) == pytest.approx((2 * 10**6, 4 * 10**6))
+
+
 def test_factors_are_pushed_in_place_of_their_product_where_that_is_less_work_for_the_server():
     held = Variable((4608, 1024), 4 * 4608 * 1024, 4 * 4608 * 1024, factor_rows=32)
 

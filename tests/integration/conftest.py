@@ -23,6 +23,7 @@ FROM = PLAIN | {"learning_rate": 0.0003, "batch": 4, "pretrained": ("to start fr
 LARGE_FROM = LARGE | {"pretrained": ("to start from", "large")}
 #: In two precisions at once: parameter servers send rounded what is computed with rounded.
 MIXED = PLAIN | {"precision": "bfloat16"}
+HALF = PLAIN | {"precision": "float16", "epochs": 1}  # which processors are slow in
 #: A network with moving statistics, so slow that its parameters stay what they were: how its images are normalised in
 #: the end depends on nothing but how many batches the statistics have learnt from.
 STATISTICS = PLAIN | {"model": "compact-cnn", "batch": 8, "learning_rate": 1e-9}
@@ -51,7 +52,8 @@ TRAINED = {
     ),
     "mirrored": ("mirrored", {}, {"memory": PLAIN, "from": FROM, "own": OWN, "sampled": SAMPLED}),
     "ps-sync": ("ps-sync", {}, {"memory": PLAIN, "from": FROM, "own": OWN, "statistics": STATISTICS}),
-    "ps-sync, alone": ("ps-sync", {"workers": 1}, {"mixed": MIXED}),  # halves of a batch would be rounded otherwise
+    # One worker: halves of a batch would be rounded otherwise.
+    "ps-sync, alone": ("ps-sync", {"workers": 1}, {"mixed": MIXED, "half": HALF}),
     "ps-sync, split": ("ps-sync", {"ps": 2}, {"large": LARGE, "large, from": LARGE_FROM, "sampled": SAMPLED}),
     "allreduce": ("allreduce", {}, {"memory": PLAIN, "from": FROM, "own": OWN, "sampled": SAMPLED, "mixed": MIXED}),
     "ps-async, many": ("ps-async", {"workers": 4, "ps": 2}, {"statistics": STATISTICS}),

@@ -177,6 +177,15 @@ def test_what_peers_send_rounded_teaches_the_same_and_leaves_them_equal(trained,
         assert other == pytest.approx(loss, rel=0.05)
 
 
+def test_what_is_computed_in_float16_teaches_the_same(trained):
+    plain, half = trained("single")["memory"], trained("ps-sync, alone")["half"]
+    (loss, _), (expected, _) = (recorded(run.metrics / "chief-0.jsonl", "loss")[0] for run in (half, plain))
+
+    assert loss == pytest.approx(expected, rel=0.01)
+    assert half.outcome()["counted"]["exchange_bytes"] < 0.6 * half.outcome()["parameter_bytes"]
+    assert half.outcome()["updates"] == plain.outcome()["updates"] / 3
+
+
 @pytest.mark.parametrize("which", ["ps-sync", "ps-async, many"])
 def test_moving_statistics_learn_from_every_batch_of_every_worker(all_trained, which):
     single, run = (all_trained[name]["statistics"] for name in ("single", which))

@@ -10,7 +10,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from facesim.metrics.collectors import make_collectors
-from facesim.preflight.checks import Planned, _accelerators
+from facesim.preflight.checks import CHECKS, Planned
 from facesim.runs.audit import idle_accelerators
 from facesim.spec.job import make_job
 from facesim.training.peers import Peers, number_on_host
@@ -141,9 +141,9 @@ def test_a_worker_of_jax_takes_the_gpu_of_its_number_and_one_too_many_connects_t
     assert taken == chosen
 
 
-def checked(**options) -> list:
+def checked(check: str = "accelerators", **options) -> list:
     job = make_job(backend="sagemaker", **options)
-    return list(_accelerators([Planned(job, None)]))
+    return list(CHECKS[check]([Planned(job, None)]))
 
 
 def test_more_replicas_than_gpus_are_refused():
@@ -165,6 +165,23 @@ def test_accelerators_that_tensorflow_does_not_compute_on_are_refused():
     (notice,) = checked(strategy="single", instance_type="ml.trn1.32xlarge")
 
     assert isinstance(notice, InputError) and "16 Trainium" in str(notice)
+
+
+@pytest.mark.parametrize(
+    ("precision", "instance_type", "better"),
+    [
+        ("float16", "ml.m5.xlarge", "bfloat16"),
+        ("bfloat16", "ml.g4dn.xlarge", "float16"),
+        ("float16", "ml.g4dn.xlarge", None),
+        ("bfloat16", "ml.m5.xlarge", None),
+        ("bfloat16", "ml.g5.xlarge", None),
+        ("float32", "ml.g4dn.xlarge", None),
+    ],
+)
+def test_a_precision_that_the_hardware_has_not_is_told_with_the_one_for_it(precision, instance_type, better):
+    notices = checked("precisions", precision=precision, instance_type=instance_type)
+
+    assert [notice.split("--precision ")[1] for notice in notices] == ([f"{better} is for them"] if better else [])
 
 
 class NVMLError(Exception):

@@ -151,6 +151,21 @@ def test_augmentation_alters_images_in_training_only():
     assert altered.max() <= 255
 
 
+def test_augmentation_computes_in_float32_whatever_the_network_computes_in():
+    from facesim.models.augmentation import Augmentation
+    from facesim.training.keras.network import use_precision
+
+    altered = []
+    for precision in ("float32", "bfloat16"):
+        keras.utils.set_random_seed(0)
+        use_precision(precision)
+        alter = Augmentation(dtype="float32")
+        use_precision("float32")
+        altered.append(np.asarray(alter(pictures(4, 16), training=True)))
+
+    np.testing.assert_array_equal(*altered)
+
+
 def test_a_saved_model_says_the_same_when_it_is_loaded(tmp_path):
     model = models.build("resnet-small", (32, 32, 3), 4, head="arcface", augment=True)
     model.save(tmp_path / "model.keras")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -117,6 +119,22 @@ def test_a_job_names_its_optimiser():
         make_job(optimizer="sgd", framework="torch")
 
 
+def test_a_job_in_float16_scales_its_loss_and_is_for_tensorflow(tf):
+    from facesim.spec.job import make_job
+    from facesim.training.keras.optimizer import LOSS_SCALE, make_optimizer
+    from facesim.training.tensorflow.optimizer import FusedAdam
+
+    scales = {
+        precision: make_optimizer(make_job(precision=precision), 10, FusedAdam).loss_scale_factor
+        for precision in ("float32", "bfloat16", "float16")
+    }
+
+    assert scales == {"float32": None, "bfloat16": None, "float16": LOSS_SCALE}
+    message = "--precision float16 is for --framework tensorflow; torch has float32 and bfloat16"
+    with pytest.raises(InputError, match=message):
+        make_job(precision="float16", framework="torch")
+
+
 def test_a_cosine_schedule_rises_in_the_warm_up_and_ends_at_nothing():
     from facesim.spec.job import make_job
     from facesim.training.keras.optimizer import make_optimizer
@@ -178,7 +196,7 @@ def test_what_servers_send_rounded_is_computed_with_as_if_it_were_not(tf, name, 
     import keras
 
     from facesim import models
-    from facesim.training.tensorflow.forward import forward_of, parameter_bytes, sent_dtypes, served_forward_of
+    from facesim.training.tensorflow.forward import forward_of, parameter_bytes, pulled_dtypes, served_forward_of
 
     images = tf.constant(np.random.default_rng(0).integers(0, 255, (4, 32, 32, 3), np.uint8))
     results = []
@@ -203,9 +221,86 @@ def test_what_servers_send_rounded_is_computed_with_as_if_it_were_not(tf, name, 
         np.testing.assert_array_equal(tf.cast(one, tf.float32), tf.cast(other, tf.float32))
     for one, other in zip(state, served_state, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-7)
-    assert [gradient.dtype for gradient in served_values[1:]] == sent_dtypes(model)
-    assert {tf.float32, tf.bfloat16} == set(sent_dtypes(model))
-    assert parameter_bytes(model, sent_dtypes(model)) < 0.6 * parameter_bytes(model)
+    assert [gradient.dtype for gradient in served_values[1:]] == pulled_dtypes(model)
+    assert {tf.float32, tf.bfloat16} == set(pulled_dtypes(model))
+    assert parameter_bytes(model, pulled_dtypes(model)) < 0.6 * parameter_bytes(model)
+
+
+@pytest.fixture(scope="module")
+def gradients_of(tf) -> dict[str, Callable[[float], list[np.ndarray]]]:
+    """From a factor of the loss to the gradients of a network with dense layers and a sampled head: in float32, and in
+    float16 with a scaled loss and without.
+    """
+    import keras
+
+    from facesim.models.heads import SampledCosineLogits
+    from facesim.training.keras.network import use_precision
+    from facesim.training.keras.optimizer import LOSS_SCALE
+    from facesim.training.tensorflow.forward import pulled_dtypes, pushed_dtypes, served_forward_of
+    from facesim.training.tensorflow.gradients import values_of
+    from facesim.training.tensorflow.optimizer import FusedSgd
+    from facesim.training.tensorflow.products import Products
+    from facesim.training.tensorflow.step import compiled, compute_step
+
+    examples = tf.constant(np.random.default_rng(0).normal(size=(8, 64)), tf.float32)
+    labels = tf.constant(np.arange(8) % 3, tf.int32)
+
+    def made(precision, scale):
+        keras.utils.set_random_seed(0)
+        use_precision(precision)
+        inputs = keras.Input((64,))
+        hidden = keras.layers.Dense(512, activation="tanh")(keras.layers.Dense(64, activation="tanh")(inputs))
+        model = keras.Model(inputs, SampledCosineLogits(5, 30.0, dtype="float32")(hidden))
+        use_precision("float32")
+        optimizer, forward = FusedSgd(0.1, loss_scale_factor=scale), served_forward_of(model)
+        optimizer.build(model.trainable_variables)
+        products = Products(model.trainable_variables, 8)
+
+        @compiled
+        def step(factor, classes):
+            def loss(labels, logits):
+                return factor * tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+
+            found = compute_step(forward, optimizer, loss, examples, labels, tf.constant(0), classes=[classes])[1]
+            assert all(values_of(each).shape.is_fully_defined() for each in found)  # replicas that sum them need it
+            products.on_servers(found, 8)
+            return found
+
+        def gradients(factor):
+            found = step(tf.constant(factor), tf.constant([0, 2, 3], tf.int32))
+            assert found[-1].indices.numpy().tolist() == [0, 2, 3]
+            if scale:
+                assert pulled_dtypes(model) == [tf.float16, tf.float32, tf.float16, tf.float32, tf.float32]
+                assert [values_of(each).dtype for each in found] == pushed_dtypes(model) == [tf.float32] * 5
+                assert products.factor_rows == {}  # servers could not make what is divided by the scale
+            return [values_of(each).numpy().astype(np.float32) for each in found]
+
+        return gradients
+
+    return {
+        "float32": made("float32", None),
+        "scaled": made("float16", LOSS_SCALE),
+        "unscaled": made("float16", None),
+    }
+
+
+def test_gradients_that_are_0_in_float16_are_those_of_float32_by_a_scaled_loss(gradients_of):
+    expected, scaled, unscaled = (gradients_of[name](1e-7) for name in ("float32", "scaled", "unscaled"))
+
+    assert not unscaled[0].any()
+    for one, other in zip(scaled, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=0.02 * np.abs(other).max())
+
+
+def test_gradients_that_a_scaled_loss_makes_too_large_for_float16_are_found_without(gradients_of):
+    from facesim.training.keras.optimizer import LOSS_SCALE
+
+    expected, scaled, unscaled = (gradients_of[name](1e4) for name in ("float32", "scaled", "unscaled"))
+
+    assert LOSS_SCALE * np.abs(expected[0]).max() > np.finfo(np.float16).max
+    for one, same, other in zip(scaled, unscaled, expected, strict=True):
+        np.testing.assert_array_equal(one, same)
+        np.testing.assert_allclose(one, other, atol=0.02 * np.abs(other).max())
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
@@ -267,7 +362,7 @@ def test_what_servers_multiply_is_the_gradient_that_a_worker_would_send(tf, poli
 def test_replicas_sum_the_factors_of_a_gradient_and_multiply_them(tf, policy):
     import keras
 
-    from facesim.training.tensorflow.forward import forward_of, sent_dtypes
+    from facesim.training.tensorflow.forward import forward_of, pushed_dtypes
     from facesim.training.tensorflow.products import Products, from_slots
     from facesim.training.tensorflow.replicated import slice_of_batch
 
@@ -278,7 +373,7 @@ def test_replicas_sum_the_factors_of_a_gradient_and_multiply_them(tf, policy):
         model = keras.Model(inputs, keras.layers.Dense(3)(hidden))
     finally:
         keras.config.set_dtype_policy("float32")
-    count, forward, dtypes = 3, forward_of(model), sent_dtypes(model)
+    count, forward, dtypes = 3, forward_of(model), pushed_dtypes(model)
     replicas = [Products(model.trainable_variables, 2) for _ in range(count)]
     images = tf.constant(np.random.default_rng(0).normal(size=(6, 5, 64)), tf.float32)
 
@@ -331,12 +426,12 @@ def test_replicas_multiply_factors_only_if_all_get_the_same_product(tf):
 
 def test_without_mixed_precision_servers_send_parameters_as_they_are(tf):
     from facesim import models
-    from facesim.training.tensorflow.forward import parameter_bytes, sent_dtypes
+    from facesim.training.tensorflow.forward import parameter_bytes, pulled_dtypes
 
     model = models.build("compact-cnn", (32, 32, 3), 3)
 
-    assert set(sent_dtypes(model)) == {tf.float32}
-    assert parameter_bytes(model, sent_dtypes(model)) == parameter_bytes(model)
+    assert set(pulled_dtypes(model)) == {tf.float32}
+    assert parameter_bytes(model, pulled_dtypes(model)) == parameter_bytes(model)
 
 
 def test_evaluation_is_the_same_for_any_grouping_of_examples(tf, monkeypatch):

@@ -15,6 +15,7 @@ from facesim import models
 from facesim.models.framework import without
 from facesim.models.sampling import ClassSampler, sample_size
 from facesim.preflight.pretrained import FILE
+from facesim.spec.experiment import Precision
 from facesim.training.context import Context
 from facesim.training.evaluation import evaluate
 from facesim.training.keras.optimizer import AnyOptimizer, make_optimizer
@@ -37,8 +38,7 @@ def build(context: Context, kind: Callable[..., AnyOptimizer]) -> tuple[keras.Mo
 def build_model(context: Context) -> keras.Model:
     """The job's network in the job's precision."""
     experiment = context.experiment
-    # With bfloat16 parameters and updates stay float32.
-    keras.config.set_dtype_policy("mixed_bfloat16" if experiment.precision == "bfloat16" else "float32")
+    use_precision(experiment.precision)
     return models.build(
         experiment.model,
         context.data.image_shape,
@@ -47,6 +47,11 @@ def build_model(context: Context) -> keras.Model:
         margin_scale=experiment.margin_scale,
         augment=experiment.augment,
     )
+
+
+def use_precision(precision: Precision) -> None:
+    """Let networks that are built from now on compute in a precision. Their parameters and updates stay float32."""
+    keras.config.set_dtype_policy(precision if precision == "float32" else f"mixed_{precision}")
 
 
 def vary_dropout(model: keras.Model, replica: int) -> None:

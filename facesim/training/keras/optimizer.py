@@ -9,6 +9,10 @@ import keras
 
 from facesim.spec.job import Job
 
+#: By what the loss is multiplied for a backward pass in float16, in which little gradients would be 0: as much as
+#: published trainings have used, 8 to 32,768 (Micikevicius et al., 2018, section 3.2), and exact, being a power of two.
+LOSS_SCALE = 1024.0
+
 AnyOptimizer = TypeVar("AnyOptimizer", bound=keras.optimizers.Optimizer)
 
 
@@ -19,6 +23,7 @@ def make_optimizer(job: Job, updates_an_epoch: int, kind: Callable[..., AnyOptim
         _learning_rate(job, updates_an_epoch),
         weight_decay=experiment.weight_decay or None,
         global_clipnorm=experiment.clip_norm,
+        loss_scale_factor=LOSS_SCALE if experiment.precision == "float16" else None,
     )
 
 

@@ -3,6 +3,7 @@
 From parameter servers a worker reads every parameter anew for each step. In mixed precision its layers would round
 float32 kernels to bfloat16 before they use them, and widen the kernels' gradients after. Rounded where they are kept,
 and widened where they are applied, the same is computed from the same numbers, and half the bytes cross the network.
+In float16 that holds for kernels only: gradients are widened by the worker, which takes the scale of the loss away.
 
 Moving statistics of batches have no gradient. A layer assigns m v + (1-m) x, from a value v that it has read: of
 workers that share them, the last to assign undoes what the others have added. So these workers send what a batch
@@ -62,7 +63,7 @@ def _logits(model: keras.Model, images: tf.Tensor, classes: Sequence[tf.Tensor])
 
 
 def served_forward_of(model: keras.Model) -> Forward:
-    """A forward pass of a model on parameter servers, which send what `sent_dtypes` says."""
+    """A forward pass of a model on parameter servers, which send what `pulled_dtypes` says."""
     dtypes = _dtypes(model)
 
     def forward(
@@ -156,14 +157,26 @@ def pulled(model: keras.Model, *classes: tf.Tensor) -> list[Gradient]:
     return read
 
 
-def sent_dtypes(model: keras.Model) -> list[tf.DType]:
-    """As what a server sends each piece of the trainable variables, and gets its gradient."""
+def pulled_dtypes(model: keras.Model) -> list[tf.DType]:
+    """As what a server sends each piece of the trainable variables."""
     dtypes = _dtypes(model)
     return [
         tf.as_dtype(dtypes.get(id(variable), variable.dtype))
         for variable in model.trainable_variables
         for _ in pieces([variable])
     ]
+
+
+def pushed_dtypes(model: keras.Model) -> list[tf.DType]:
+    """As what the gradient of each piece is sent."""
+    return [pushed_dtype(dtype) for dtype in pulled_dtypes(model)]
+
+
+def pushed_dtype(pulled: tf.DType) -> tf.DType:
+    """As what the gradient of something is sent that was sent as `pulled`. float16 is widened: little gradients would
+    be 0 in it without the scale of the loss, and sums of gradients too large with it.
+    """
+    return tf.float32 if pulled == tf.float16 else pulled
 
 
 def parameter_bytes(model: keras.Model, dtypes: list[tf.DType] | None = None) -> int:

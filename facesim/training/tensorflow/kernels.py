@@ -18,7 +18,8 @@ import tensorflow as tf
 
 from cluster.lifeline import end_with_parent
 from facesim import models
-from facesim.spec.experiment import Experiment
+from facesim.spec.experiment import Experiment, Precision
+from facesim.training.keras.network import use_precision
 from facesim.training.tensorflow.forward import forward_of
 from facesim.training.tensorflow.objective import loss_for
 from facesim.training.tensorflow.optimizer import FusedAdam
@@ -34,7 +35,7 @@ _FIRST_STEPS = 2
 _ROUND_S = 0.2
 
 
-def main(parent: int, threads: int, precisions: list[str]) -> None:
+def main(parent: int, threads: int, precisions: list[Precision]) -> None:
     end_with_parent(parent)
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     steps = {precision: _step(precision) for precision in precisions}
@@ -43,9 +44,9 @@ def main(parent: int, threads: int, precisions: list[str]) -> None:
         print(_step_s(steps[line.strip()]), flush=True)
 
 
-def _step(precision: str) -> Callable[[], float]:
+def _step(precision: Precision) -> Callable[[], float]:
     """A training step that returns the mean loss before it."""
-    keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
+    use_precision(precision)
     keras.utils.set_random_seed(0)
     model = models.build("paper-cnn", _SHAPE, _IDENTITIES)
     optimizer = FusedAdam(1e-4)

@@ -4,7 +4,7 @@ A step's batch is divided among the workers as for `allreduce`, but each applies
 at once. Only the averaging crosses the network, so the fewer the averagings, the less there is to send, and the further
 the copies drift apart in between. The optimiser's moments stay each worker's own.
 
-In mixed precision kernels are sent in bfloat16: what has changed of them since the last averaging, because what a few
+With bfloat16 kernels are sent in it: what has changed of them since the last averaging, because what a few
 steps change is too little to be seen in the kernels themselves when these are rounded.
 """
 
@@ -21,7 +21,7 @@ from facesim.training.loop import fit
 from facesim.training.protocols import StepResult
 from facesim.training.tensorflow.collectives import Summing
 from facesim.training.tensorflow.connecting import connected_peers
-from facesim.training.tensorflow.forward import forward_of, parameter_bytes, sent_dtypes
+from facesim.training.tensorflow.forward import forward_of, parameter_bytes, pushed_dtypes
 from facesim.training.tensorflow.network import KerasReplicas, build
 from facesim.training.tensorflow.objective import loss_for
 from facesim.training.tensorflow.pipeline import ExampleSource, index_batch
@@ -42,7 +42,7 @@ class _Copies(KerasReplicas):
         # Not in the strategy's scope: these are this worker's variables, which nothing keeps equal but the averaging.
         model, optimizer = build(context)
         super().__init__(context, model, optimizer)
-        dtypes = {id(variable): dtype for variable, dtype in zip(model.trainable_variables, sent_dtypes(model))}
+        dtypes = {id(variable): dtype for variable, dtype in zip(model.trainable_variables, pushed_dtypes(model))}
         self.steps_per_exchange = context.job.strategy.local_steps
         self.exchange_bytes = parameter_bytes(model, list(dtypes.values()))
         self._labels = context.data.labels

@@ -17,7 +17,13 @@ from cluster.pulse import expects, progressed
 from facesim.training.context import Context
 from facesim.training.keras.network import build_model
 from facesim.training.tensorflow.connecting import connecting_to, use_gpu
-from facesim.training.tensorflow.forward import Average, parameter_bytes, sent_dtypes, served_forward_of
+from facesim.training.tensorflow.forward import (
+    Average,
+    parameter_bytes,
+    pulled_dtypes,
+    pushed_dtypes,
+    served_forward_of,
+)
 from facesim.training.tensorflow.gradients import Gradient
 from facesim.training.tensorflow.network import KerasReplicas, build
 from facesim.training.tensorflow.objective import loss_for
@@ -51,8 +57,8 @@ class ParameterServerReplicas(KerasReplicas):
                 model, optimizer = build(context)
             super().__init__(context, model, optimizer)
             self.devices = [name for name in self.devices if "/job:worker/" in name]  # the chief trains nothing
-            self.forward, self.sent_dtypes = served_forward_of(self.model), sent_dtypes(self.model)
-            self.exchange_bytes = parameter_bytes(self.model, self.sent_dtypes) - self.unsent_bytes
+            self.forward, self.pushed_dtypes = served_forward_of(self.model), pushed_dtypes(self.model)
+            self.exchange_bytes = parameter_bytes(self.model, pulled_dtypes(self.model)) - self.unsent_bytes
             examples = math.ceil(context.job.update_batch / context.job.joint_workers)  # of a worker
             self.products = Products(self.model.trainable_variables, examples)
             self._local_model, self._local_is_current = build_model(context), False

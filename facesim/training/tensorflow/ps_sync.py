@@ -105,7 +105,7 @@ class _Workers(ParameterServerReplicas):
 
         def taken(server: str, places: list[int], ticket: tf.Tensor) -> list[Gradient]:
             """What waits on a server under a ticket, and waits no more."""
-            kinds = [*self.sent_dtypes, *(average.added.dtype for average in averages)]
+            kinds = [*self.pushed_dtypes, *(average.added.dtype for average in averages)]
             variables = [*held, *(average.statistic for average in averages)]
             dtypes = [[kinds[place], tf.int32] if place in by_rows else [kinds[place]] for place in places]
             with tf.device(server):

@@ -3,8 +3,8 @@
 Every replica takes its slice of the same batch, the gradients are summed over the replicas, and each applies the same
 sum to its own parameters, so these stay equal. An update is then what one process would have made of the whole batch.
 
-In mixed precision gradients of kernels are of bfloat16, widened; so they cross the network as they were, and their sums
-rounded again.
+With bfloat16 gradients of kernels are of that, widened; so they cross the network as they were, and their sums rounded
+again.
 
 Of a dense layer's gradient its factors may be summed in its place, `products`; every replica multiplies them, and their
 parameters stay equal if all get the same product.
@@ -22,7 +22,7 @@ from facesim.training.context import Context
 from facesim.training.keras.network import vary_dropout
 from facesim.training.protocols import StepResult
 from facesim.training.tensorflow.collectives import Summing
-from facesim.training.tensorflow.forward import forward_of, sent_dtypes
+from facesim.training.tensorflow.forward import forward_of, pushed_dtypes
 from facesim.training.tensorflow.gradients import values_of, with_values
 from facesim.training.tensorflow.network import KerasReplicas, build
 from facesim.training.tensorflow.objective import loss_for
@@ -41,7 +41,7 @@ class Replicated(KerasReplicas):
         with strategy.scope():
             model, optimizer = build(context)
         super().__init__(context, model, optimizer)
-        dtypes = sent_dtypes(model)
+        dtypes = pushed_dtypes(model)
         self._labels = context.data.labels
         statistics = [v for v in model.non_trainable_variables if v.dtype.startswith("float")]
         vary_dropout(model, context.replica)

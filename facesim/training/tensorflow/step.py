@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from facesim.training.tensorflow.forward import Average, Forward
-from facesim.training.tensorflow.gradients import Gradient
+from facesim.training.tensorflow.gradients import Gradient, values_of, with_values
 from facesim.training.tensorflow.objective import Loss
 
 #: Compiles a function once for all sizes of a batch. What it does is written in TensorFlow's operations: autograph has
@@ -61,18 +61,40 @@ def compute_step(
     is computed but not counted.
 
     Returns a packed `StepResult` whose version is not known yet; a gradient for each trainable variable or, of a
-    variable that is split, for each of its pieces, in the precision that `forward` has it; and what `forward` leaves to
-    be made of the moving statistics.
+    variable that is split, for each of its pieces, in the precision that `forward` has it, or in float32 where the
+    `optimizer` has a scale of the loss; and what `forward` leaves to be made of the moving statistics.
     """
+    scale = optimizer.loss_scale_factor
     # The plain operation is placed where the variable is; waiting for it costs no message where parameters are read.
     version_read = tf.raw_ops.ReadVariableOp(resource=optimizer.iterations.value.handle, dtype=tf.int64)
-    with tf.control_dependencies([version_read]), tf.GradientTape() as tape:
+    with tf.control_dependencies([version_read]), tf.GradientTape(persistent=scale is not None) as tape:
         logits, sources, averages = forward(images, *classes)
         losses = loss_of(labels, logits)
         loss = tf.reduce_mean(losses) * share
-    gradients = tape.gradient(loss, sources)
+    gradients = tape.gradient(loss, sources) if scale is None else _of_scaled(loss, sources, tape, scale)
     correct = tf.math.count_nonzero(tf.argmax(logits, axis=1, output_type=tf.int32) == labels)
     counted = tf.cast(share > 0, tf.float64)
     sums = [tf.cast(some, tf.float64) * counted for some in (tf.reduce_sum(losses), correct, tf.shape(labels)[0])]
     unknown = tf.constant(-1, tf.int64)
     return tf.stack(sums + [tf.cast(fact, tf.float64) for fact in (worker, version_read, unknown)]), gradients, averages
+
+
+def _of_scaled(
+    loss: tf.Tensor, sources: list[tf.Variable | tf.Tensor], tape: tf.GradientTape, scale: float
+) -> list[Gradient]:
+    """The gradients, float32, that a backward pass in float16 has of the loss times `scale`, divided by that.
+
+    Where one is too large for float16 then, they are those of a second pass, of the loss itself. Others leave out such
+    an update and lower the scale; here each is made and counted, so that versions and their order have no gaps. If the
+    second pass has no finite numbers either, neither will the loss: training ends as in other precisions.
+    """
+    gradients = tape.gradient(loss, sources, output_gradients=tf.constant(scale))
+    scaled = [tf.cast(values_of(each), tf.float32) / scale for each in gradients]
+    finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(each)) for each in scaled])
+
+    def unscaled() -> list[tf.Tensor]:
+        again = [tf.cast(values_of(each), tf.float32) for each in tape.gradient(loss, sources)]
+        return [tf.ensure_shape(each, of_scaled.shape) for each, of_scaled in zip(again, scaled, strict=True)]
+
+    values = tf.cond(finite, lambda: scaled, unscaled)
+    return [with_values(gradient, each) for gradient, each in zip(gradients, values, strict=True)]
