@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from facesim.forecast import laws
 from facesim.forecast.constants import constants
 from facesim.forecast.hosts import HostType, host
-from facesim.forecast.profile_data import Profile, Server
+from facesim.forecast.profile_data import Profile
 from facesim.forecast.shapes import ClusterShape
 from facesim.forecast.simulate import simulate_barriers
 from facesim.util.errors import InputError
@@ -26,11 +27,8 @@ COMPUTE, SERVER_CPU, HOST_CPU, NETWORK_IN, NETWORK_OUT, START_UP = range(len(BOU
 #: So many synchronous updates are simulated where workers are not alike: their mean is within 0.1 %.
 _BARRIERS = 4000
 
-#: How much of a message has passed a link on average when the next one comes.
-_OF_A_MESSAGE = 0.5
-
-#: How often a server's speed and that of the worker beside it, which depend on each other, are found from each other.
-_ROUNDS = 3
+#: What chief and servers take of a worker's processors is felt above this part of all workers' time.
+_FELT = 0.02
 
 
 class Table:
@@ -70,6 +68,7 @@ class Table:
         needed = self.workers - np.array([shape.backup_workers for shape in shapes])
         self.worker_batch = np.where(joint, np.ceil(batch / np.maximum(needed, 1)), batch)
         self.compute_s = profile.step_s(self.worker_batch) / self.ratio
+        self.sending_s = self.sending_of(profile) / self.ratio
         self.served_s = self.served_of(profile, self.worker_batch) / self.ratio
         self.sum_bytes, self.multiply_s = np.full(len(shapes), float(profile.trained_bytes)), np.zeros(len(shapes))
         for row in self.where(lambda shape: shape.summed and not shape.kind.averaging):
@@ -80,8 +79,8 @@ class Table:
         self.asynchronous = np.array([shape.kind.asynchronous for shape in shapes])
         for row in self.where(lambda shape: bool(shape.other_workers)):
             slower = self._slower(row)
-            self.compute_s[row] *= slower
-            self.served_s[row] *= slower
+            for each in (self.compute_s, self.served_s, self.sending_s):
+                each[row] *= slower
 
     def _sums(self, row: int) -> None:
         """What workers sum that add up their gradients. Of factors each multiplies those of all, not its own alone.
@@ -123,9 +122,13 @@ class Table:
         """Seconds that a worker's step of `batch` takes on the profile's machine where the optimiser is the servers':
         never less than its CPU time over its cores, of which sending and receiving are a part that depends on no batch.
         """
+        return np.maximum(profile.step_s(batch) - profile.optimizer_s, 0.0) + Table.sending_of(profile)
+
+    @staticmethod
+    def sending_of(profile: Profile) -> float:
+        """Of `served_of` the part that is beside computing."""
         whole = float(profile.step_s(np.array(profile.batch))) - profile.optimizer_s
-        sending_s = profile.undivided_worker_cpu_s / profile.machine.cores - max(whole, 0.0)
-        return np.maximum(profile.step_s(batch) - profile.optimizer_s, 0.0) + max(sending_s, 0.0)
+        return max(profile.undivided_worker_cpu_s / profile.machine.cores - max(whole, 0.0), 0.0)
 
     def _ratio(self, kinds: Sequence[HostType]) -> Array:
         """How many times as fast as the machine of the profile each whole host is."""
@@ -146,6 +149,20 @@ class Table:
         return np.array([place for place, each in enumerate(self.shapes) if wanted(each)], dtype=int)
 
 
+@dataclass(frozen=True)
+class _Way:
+    """What pulling, or pushing, for one update needs, in seconds: of each server's core, and of each host with servers
+    its processors, if it has a worker, too, and its link, (rows, servers) each; of a worker's own link, of which so
+    much is hidden behind what its processor has to do with the bytes, (rows,).
+    """
+
+    core_s: Array
+    processors_s: Array
+    link_s: Array
+    own_link_s: Array
+    hidden_s: Array
+
+
 class Speeds:
     """What an update of each shape takes in one phase of the network, `base` or burst, and what that consists of.
 
@@ -159,91 +176,126 @@ class Speeds:
         self.update_s, self.idle_s = table.compute_s.copy(), table.dispatch_s.copy()
         self.link_bytes, self.wire_bytes = np.zeros(size), np.zeros(size)
         self.offered = np.zeros(size)
-        self._near_per_s, self._far_per_s = np.zeros(size), np.zeros(size)  # steps of a worker beside a server, or not
         self.bound = np.full(size, COMPUTE)
-        for servers in sorted(set(table.servers[table.servers > 0])):
-            self._served(table, np.flatnonzero(table.servers == servers), int(servers), base)
+        for servers, asynchronous in sorted(set(zip(table.servers.tolist(), table.asynchronous.tolist()))):
+            if servers:
+                rows = np.flatnonzero((table.servers == servers) & (table.asynchronous == asynchronous))
+                self._served(table, rows, servers, base, asynchronous)
         self._summed(table, base)
         self._mirrored(table)
         self._bounded_by_cores(table)
         self._on_one_host(table)
 
-    def _served(self, table: Table, rows: NDArray[np.intp], servers: int, base: bool) -> None:
-        profile, server = table.profile, table.profile.served
+    def _served(self, table: Table, rows: NDArray[np.intp], servers: int, base: bool, asynchronous: bool) -> None:
+        profile = table.profile
         # What is pushed depends on how many examples a worker has: an array of (rows, servers) of everything.
         batches, place = np.unique(table.worker_batch[rows], return_inverse=True)
-        pull_cpu_s, push_cpu_s = np.array([profile.service_s(servers, batch) for batch in batches])[place].swapaxes(
-            0, 1
-        )
+        service_s = np.array([profile.service_s(servers, batch) for batch in batches])[place].swapaxes(0, 1)
         loads = np.array([profile.loads(servers, batch) for batch in batches])[place]
         pull_messages, push_messages, pull_bytes, push_bytes, _ = np.moveaxis(loads, -1, 0)
-        workers, own_hosts, asynchronous = table.workers[rows], table.own_hosts[rows], table.asynchronous[rows]
-        # Beside a server sits one worker, whose bytes do not use the link.
-        remote = np.where(own_hosts, 1.0, 1.0 - np.minimum(1.0, servers / workers) / servers)
+        workers, own_hosts = table.workers[rows], table.own_hosts[rows]
+        # Servers are dealt out to hosts: `on[row, server, host]`.
+        number = np.arange(servers)
+        hosts = np.where(own_hosts, servers, np.minimum(servers, workers))
+        on = number[:, None] % hosts[:, None, None] == number
         flows = np.minimum(workers * table.flow()[rows], table.link(base=base, servers=True)[rows])
         own_link = np.minimum(servers * table.flow()[rows], table.link(base=base, servers=False)[rows])
-        whole_s = [sent.sum(1) / own_link for sent in (pull_bytes, push_bytes)]  # over a worker's own link
-        chief_s, dispatch_s, step_s = table.chief_s[rows], table.dispatch_s[rows], np.full_like(workers, np.inf)
-        # That worker also sends to, and hears from, the other servers over the link of its host.
-        beside = np.where(own_hosts | ~asynchronous, 0.0, (1 - 1 / servers) / workers)
-        cores = np.array([table.server_host[row].cores for row in rows])
-        shares = np.where(own_hosts | ~asynchronous | (not profile.cpu_s_per_update), 0.0, (1 - 1 / workers) / cores)
-        busy = np.zeros_like(workers)
-        # All share a processor. On the link of the only server one message follows the other; those of several share
-        # the link of the worker that they go to or come from, so that each has several under way.
-        of_a_message = _OF_A_MESSAGE if servers == 1 else 0.0
-        served = np.repeat([0.0, of_a_message, of_a_message], servers)
-        for _ in range(_ROUNDS):
-            # A worker has a thread for each core of its host; while it computes, server and chief get a fair share.
-            slower = 1 + shares * busy
-            # The chief's processor serves one worker after another; those of a barrier it has to serve all at once.
-            queue = laws.stretch(np.where(asynchronous, workers / step_s, 0.0), chief_s * slower, workers, 1.0) - 1
-            self.idle_s[rows] = slower * (dispatch_s + chief_s * queue)
-            compute_s = table.served_s[rows] + self.idle_s[rows]
-            (pull_cpu, pull_link), (push_cpu, push_link) = (
-                (
-                    cpu_s * (slower / table.server_core[rows])[:, None],
-                    (sent * remote[:, None] + beside[:, None] * others.sum(1, keepdims=True)) / flows[:, None],
-                )
-                for cpu_s, sent, others in (
-                    (pull_cpu_s, pull_bytes, push_bytes),
-                    (push_cpu_s, push_bytes, pull_bytes),
-                )
+        used_s = profile.cpu_s_per_update.get("ps", 0.0) / profile.machine.cores / table.ratio[rows]
+        beside = np.where(own_hosts, 0.0, used_s) / service_s.sum((0, 2))
+        sent_bytes = (pull_bytes + push_bytes).sum(1)
+        pull, push = (
+            _Way(
+                core_s=each_s / table.server_core[rows][:, None],
+                processors_s=np.einsum("rs,rsh->rh", each_s * beside[:, None], on),
+                link_s=np.einsum("rs,rsh->rh", each_bytes / flows[:, None], on),
+                own_link_s=each_bytes.sum(1) / own_link,
+                hidden_s=table.sending_s[rows] * each_bytes.sum(1) / sent_bytes,
             )
-            # A server is three stations side by side: its processor, its link out and its link in.
-            nothing = np.zeros_like(pull_link)
-            pull_s = np.concatenate([pull_cpu, pull_link, nothing], axis=1)
-            push_s = np.concatenate([push_cpu, nothing, push_link], axis=1)
-            step_s = _async_step_s(server, compute_s, pull_s, push_s, workers, tuple(whole_s), served)
-            busy = np.minimum(table.served_s[rows] / step_s, 1.0)
-        # A barrier's link is used in one direction after the other.
-        both = np.where(asynchronous, 0.0, push_link.max(1))
-        parts = np.stack([(pull_cpu + push_cpu).max(1), pull_link.max(1) + both, push_link.max(1)])
-        waiting = [table.shapes[row].backup_workers for row in rows]
-        barrier = [np.maximum(workers * each.max(1), least * remote) for each, least in zip((pull_s, push_s), whole_s)]
-        # When all gradients are there, the servers apply their sum, and only then the next step begins.
-        sync_s = laws.ps_sync_step_s(compute_s, profile.cv, workers, *barrier, waiting, server.overlap)
-        sync_s += profile.optimizer_s / servers / table.server_core[rows]
-        # A worker beside the only server uses no link; beside one of several it waits for the others' as all do.
-        links = np.ones(pull_s.shape[1])
-        links[servers:] = servers > 1
-        near_s = tuple(each * (1 - 1 / servers) for each in whole_s)
-        near_step_s = _async_step_s(server, compute_s, pull_s * links, push_s * links, workers, near_s, served)
-        near = np.where(own_hosts, 0.0, np.minimum(servers, workers))
-        self._near_per_s[rows], self._far_per_s[rows] = 1 / near_step_s, 1 / step_s
-        alone_s = 1 / (near / near_step_s + (workers - near) / step_s)
-        # However fast these are, the servers serve no more than they can.
-        self.update_s[rows] = np.where(asynchronous, np.maximum(alone_s, parts[0]), sync_s)
-        demand_s = (pull_s + push_s).max(1)
-        self.offered[rows] = workers * demand_s / (compute_s + demand_s)
-        gradients = np.where(asynchronous, 1.0, workers)
-        self.link_bytes[rows] = np.maximum(pull_bytes, push_bytes).max(1) * remote * gradients
-        sent = pull_bytes + push_bytes + constants("grpc_message").values["bytes"] * (pull_messages + push_messages)
-        self.wire_bytes[rows] = sent.sum(1) * gradients
-        bottleneck = np.array([SERVER_CPU, NETWORK_OUT, NETWORK_IN])[parts.argmax(0)]
-        self.bound[rows] = np.where(
-            parts.max(0) * np.where(asynchronous, 1.0, workers) > self.update_s[rows] / 2, bottleneck, COMPUTE
+            for each_s, each_bytes in zip(service_s, (pull_bytes, push_bytes))
         )
+        makers = 1.0 if asynchronous else workers
+        remote = np.where(own_hosts, 1.0, 1.0 - 1.0 / workers)  # on each host with servers sits a worker
+        update = self._asynchronous if asynchronous else self._synchronous
+        self.update_s[rows], self.idle_s[rows] = update(table, rows, pull, push)
+        first_s = np.where(own_hosts, 0.0, table.chief_s[rows]) + pull.processors_s[:, 0] + push.processors_s[:, 0]
+        out_s, in_s = (each.link_s.max(1) * remote for each in (pull, push))
+        if not asynchronous:  # which uses a link in one direction after the other
+            out_s = out_s + in_s
+        parts = np.stack([(pull.core_s + push.core_s).max(1), out_s, in_s, np.where(asynchronous, first_s, 0.0)])
+        demand_s = parts[:3].max(0)
+        self.offered[rows] = workers * demand_s / (table.served_s[rows] + self.idle_s[rows] + demand_s)
+        self.link_bytes[rows] = np.maximum(pull_bytes, push_bytes).max(1) * remote * makers
+        sent = pull_bytes + push_bytes + constants("grpc_message").values["bytes"] * (pull_messages + push_messages)
+        self.wire_bytes[rows] = sent.sum(1) * makers
+        # What chief and servers need of the first host takes its worker's time, if not that of all.
+        felt = asynchronous & (first_s > _FELT * workers * self.update_s[rows])
+        bottleneck = np.array([SERVER_CPU, NETWORK_OUT, NETWORK_IN, HOST_CPU])[parts.argmax(0)]
+        self.bound[rows] = np.where(
+            parts.max(0) * makers > self.update_s[rows] / 2, bottleneck, np.where(felt, HOST_CPU, COMPUTE)
+        )
+
+    @staticmethod
+    def _synchronous(table: Table, rows: NDArray[np.intp], pull: _Way, push: _Way) -> tuple[Array, Array]:
+        """Seconds of an update that all workers make together, and those that one waits for its step."""
+        profile, server = table.profile, table.profile.served
+        workers, idle_s = table.workers[rows], table.dispatch_s[rows]
+        remote = np.where(table.own_hosts[rows], 1.0, 1.0 - 1.0 / workers)
+        waiting = [table.shapes[row].backup_workers for row in rows]
+        # The chief hands out a step before a worker pulls, and hears of it after it has pushed: of all of them.
+        chief_s = np.where(table.own_hosts[rows], 0.0, (workers - 1) * table.chief_s[rows] / 2)
+        barrier_s = []
+        for way in (pull, push):
+            link_s = np.maximum(workers * way.link_s.max(1), way.own_link_s) * remote - way.hidden_s
+            processors_s = workers[:, None] * way.processors_s
+            processors_s[:, 0] += chief_s
+            barrier_s.append(np.max([workers * way.core_s.max(1), processors_s.max(1), link_s], axis=0))
+        update_s = laws.ps_sync_step_s(
+            table.served_s[rows] + idle_s, profile.cv, workers, *barrier_s, waiting, server.overlap
+        )
+        # When all gradients are there, the servers apply their sum, and only then the next step begins.
+        return update_s + profile.optimizer_s / table.servers[rows] / table.server_core[rows], idle_s
+
+    @staticmethod
+    def _asynchronous(table: Table, rows: NDArray[np.intp], pull: _Way, push: _Way) -> tuple[Array, Array]:
+        """Seconds an update of workers that wait for none of the others, and those that one waits for its step."""
+        server, servers = table.profile.served, pull.core_s.shape[1]
+        workers, own_hosts = table.workers[rows][:, None], table.own_hosts[rows][:, None]
+        computing_s, chief_s = table.served_s[rows][:, None], table.chief_s[rows][:, None]
+        # How much of a worker sits on each host with servers: the first on the first, of the others, alike, a part.
+        number = np.arange(servers)
+        another = ((number > 0) & (number < workers)) / np.maximum(workers - 1, 1)
+        here = np.where(own_hosts, 0.0, np.stack(np.broadcast_arrays(number == 0, another)))
+        first = np.array([1.0, 0.0])[:, None, None]
+
+        def stations(
+            core: ArrayLike, out: ArrayLike, into: ArrayLike, processors: ArrayLike, apart: ArrayLike
+        ) -> Array:
+            """(2, rows, stations): each server's core, its host's links and processors, those of a chief apart."""
+            groups = zip((core, out, into, processors, apart), (*[servers] * 4, 1))
+            return np.concatenate([np.broadcast_to(each, (2, len(rows), size)) for each, size in groups], axis=-1)
+
+        beside_s = here * computing_s + np.where(own_hosts, 0.0, chief_s * (number == 0))
+        apart_s = np.where(own_hosts, chief_s + first * computing_s, 0.0)
+        free_s = np.where(own_hosts[:, 0], 1 - first[..., 0], 1 - here.sum(-1)) * computing_s[:, 0]
+        pause_s = table.dispatch_s[rows] - chief_s[:, 0]
+        needs, more_s = [], []
+        for way in (pull, push):
+            far_s = (1 - here) * way.link_s
+            near_s = here * far_s.sum(-1, keepdims=True)  # of a worker beside a server, to or from the others
+            links = (far_s, near_s) if way is pull else (near_s, far_s)
+            needs.append(stations(way.core_s, *links, way.processors_s, 0.0))
+            # A worker's own link, which nobody delays, is longer at it than each of several servers' links.
+            own_s = (way.own_link_s * far_s.sum(-1) / way.link_s.sum(-1))[..., None]
+            links = (np.maximum(own_s - each, 0.0) - way.hidden_s[:, None] for each in links)
+            more_s.append(stations(0.0, *links, 0.0, 0.0))
+        steps_s, slower = laws.shared_hosts_step_s(
+            free_s + pause_s, stations(0.0, 0.0, 0.0, beside_s, apart_s), *needs, workers[:, 0],
+            more_s, server.overlap, server.latency,
+        )  # fmt: skip
+        per_s = np.concatenate([np.ones_like(workers), workers - 1], axis=1).T / steps_s
+        update_s = 1 / per_s.sum(0)
+        at_chief = np.where(own_hosts[:, 0], slower[..., -1], slower[..., 3 * servers])
+        return update_s, (per_s * (pause_s + chief_s[:, 0] * at_chief)).sum(0) * update_s
 
     def _summed(self, table: Table, base: bool) -> None:
         """Strategies without servers whose workers add up gradients, or average parameters."""
@@ -277,12 +329,13 @@ class Speeds:
             self.update_s[rows] = together_s + 2 * (table.workers[rows] - 1) * copies
 
     def _bounded_by_cores(self, table: Table) -> None:
-        """Tasks that share a host share its cores: X <= c / (CPU-seconds an update).
+        """Tasks of synchronous workers that share a host share its cores: X <= c / (CPU-seconds an update). (Of
+        asynchronous ones it follows from their network.)
 
         All CPU-seconds are of the profile's machine. The first host has the chief, and servers are dealt out to hosts.
         """
         profile, used = table.profile, table.profile.cpu_s_per_update
-        rows = np.flatnonzero(table.servers > 0)
+        rows = np.flatnonzero((table.servers > 0) & ~table.asynchronous)
         if not used or not len(rows):
             return
         workers, servers, own_hosts = table.workers[rows], table.servers[rows], table.own_hosts[rows]
@@ -291,21 +344,10 @@ class Speeds:
         least_s = float(Table.served_of(profile, np.array([profile.batch]))[0])
         worker = profile.undivided_worker_cpu_s * whole_s / max(least_s, 1e-12)
         chief, server = used.get("chief", 0.0), used.get("ps", 0.0) / servers
-        hosts = np.minimum(servers, workers)  # with servers
-        of_first = np.where(own_hosts, 0.0, server * np.ceil(servers / workers)) + chief
-        of_others = np.where(own_hosts, 0.0, server * np.maximum(servers / workers, 1.0))
-        # An update of all together is a step of each worker, but the optimiser's work is done once.
-        joint_server = (
-            of_first - chief + np.maximum(0.0, (workers - 1) * (of_first - chief - profile.optimizer_s / servers))
-        )
-        joint_s = (worker + workers * chief + joint_server) / cores
-        counts = np.stack([np.ones_like(workers), np.where(own_hosts, 0.0, hosts - 1), np.zeros_like(workers)], axis=-1)
-        counts[:, 2] = workers - counts.sum(axis=-1)
-        beside = np.stack([of_first, of_others, np.zeros_like(workers)], axis=-1)
-        near = np.where(own_hosts, self._far_per_s[rows], self._near_per_s[rows])
-        free_per_s = np.stack([near, near, self._far_per_s[rows]], axis=-1)
-        shared = laws.shared_hosts_updates_per_s(free_per_s, counts, beside, worker, cores)
-        least = np.where(table.asynchronous[rows], 1 / shared, joint_s)
+        of_first = np.where(own_hosts, 0.0, server * np.ceil(servers / workers))
+        # An update is a step of each worker, but the optimiser's work is done once.
+        of_servers = of_first + np.maximum(0.0, (workers - 1) * (of_first - profile.optimizer_s / servers))
+        least = (worker + workers * chief + of_servers) / cores
         self.bound[rows] = np.where(least > 1.02 * self.update_s[rows], HOST_CPU, self.bound[rows])
         self.update_s[rows] = np.maximum(self.update_s[rows], least)
 
@@ -324,17 +366,3 @@ class Speeds:
             least_s = np.where(table.servers[rows] > 0, cpu_bound_s, least_s)
         self.bound[rows] = np.where(least_s > self.update_s[rows], HOST_CPU, self.bound[rows])
         self.update_s[rows] = np.maximum(self.update_s[rows], least_s)
-
-
-def _async_step_s(
-    server: Server,
-    compute_s: Array,
-    pull_s: Array,
-    push_s: Array,
-    workers: Array,
-    least_s: tuple[Array, ...],
-    served: Array,
-) -> Array:
-    if server.overlap == server.latency == 1:
-        return laws.sequential_step_s(compute_s, pull_s, push_s, workers, least_s, served)
-    return laws.ps_async_step_s(compute_s, pull_s, push_s, workers, server.overlap, server.latency, least_s, served)

@@ -192,10 +192,10 @@ class PsAsync(Strategy):
     sampled_heads = True
     trainers = {TENSORFLOW: "facesim.training.tensorflow.ps_async:train"}
     formula = Formula(
-        "T = computing, then pulling and pushing, each stretched by the other workers in the queue; X = w / T updates "
-        "a second, and an update takes 1 / X",
-        "mean value analysis of a closed queueing network: Reiser and Lavenberg, JACM 1980; Li, Yan, Paolieri, "
-        "Golubchik, ICPE 2020",
+        "T = computing, then pulling and pushing, each stretched by the others at the same processor or link; X = the "
+        "sum of 1 / T over the workers, in updates a second, and an update takes 1 / X",
+        "mean value analysis of a closed queueing network: Reiser and Lavenberg, JACM 1980; whose tasks share the "
+        "processors of hosts: Baskett et al., JACM 1975; Li, Yan, Paolieri, Golubchik, ICPE 2020",
     )
 
     name: Literal["ps-async"] = "ps-async"

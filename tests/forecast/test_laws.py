@@ -158,21 +158,35 @@ def test_a_worker_whose_own_link_is_slow_gains_nothing_from_more_servers():
         assert law(0.1, [0.01] * 8, [0.01] * 8, 1, least_s=(0.08, 0.02)) == pytest.approx(0.2)
 
 
-def test_who_follows_a_message_waits_for_the_half_of_it_that_is_left():
-    alone_s = 0.04 + 0.05 + 0.01
-    shared, followed = (
-        laws.sequential_step_s(0.04, [0.05, 0], [0, 0.01], 2, served=[each, each]) - alone_s for each in (0.0, 0.5)
+def test_workers_that_share_only_a_server_are_the_network_that_is_solved_exactly():
+    counts, nothing, halves = np.arange(1, 17), np.zeros((2, 16, 1)), np.full((2, 16, 1), 0.01)
+
+    steps_s, slower = laws.shared_hosts_step_s(np.full((2, 16), 0.1), nothing, halves, halves, counts)
+
+    assert 1 / steps_s[0] + (counts - 1) / steps_s[1] == pytest.approx(laws.exact_mva(0.1, [0.02], 16))
+    assert slower[0, 1:] == pytest.approx(slower[1, 1:])
+
+
+def test_a_worker_and_the_server_beside_it_share_a_processor_by_hand():
+    # The first computes 3 s where the server makes 1 s for each update; another computes 3 s elsewhere. Alone the other
+    # is at the server 1/4 of its time, the first always at this processor: 4 (1 + 1/4) = 5 s, and 3 + 1 (1 + 1) = 5 s.
+    none = np.zeros((2, 1, 1))
+    turns, pull = np.array([[[3.0]], [[0.0]]]), np.full((2, 1, 1), 1.0)
+
+    steps_s, slower = laws.shared_hosts_step_s([[0.0], [3.0]], turns, pull, none, [2])
+
+    assert steps_s[:, 0] == pytest.approx([5, 5])
+    assert slower[:, 0, 0] == pytest.approx([1.25, 2])
+
+
+def test_what_nobody_delays_is_no_longer_with_others_there_and_may_pass_meanwhile():
+    none, pull = np.zeros((2, 1, 1)), np.full((2, 1, 1), 1.0)
+
+    alone_s, more_s, hidden_s = (
+        laws.shared_hosts_step_s([[1.0], [1.0]], none, pull, none, [2], (apart_s, 0.0))[0][0, 0]
+        for apart_s in (0.0, 4.0, -0.5)
     )
-    approximate_s = laws.ps_async_step_s(0.04, [0.05, 0], [0, 0.01], 2, served=[0.5, 0.5])
 
-    assert shared == pytest.approx((0.05**2 + 0.01**2) / alone_s)
-    assert followed == pytest.approx(shared / 2)
-    assert approximate_s == pytest.approx(alone_s + followed, rel=0.07)
-
-
-def test_hosts_that_are_shared_bound_their_own_workers_alone():
-    free = laws.shared_hosts_updates_per_s([[10.0, 10.0]], [[1, 3]], [[0.0, 0.0]], [0.1], [1.0])
-    shared = laws.shared_hosts_updates_per_s([[10.0, 10.0]], [[1, 3]], [[1.0, 0.0]], [0.1], [1.0])
-
-    assert free == pytest.approx(40)
-    assert shared == pytest.approx(30)  # the first host has nothing left for its worker
+    assert alone_s == pytest.approx(1 + 1 * (1 + 1 / 2))  # the other is there half of its 2 s
+    assert more_s == pytest.approx(1 + 1 * (1 + 1 / 6) + 4)
+    assert hidden_s == pytest.approx(1 + 1 * (1 + 1 / 1.5) - 0.5)

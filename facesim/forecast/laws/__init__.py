@@ -21,7 +21,7 @@ from facesim.forecast.laws.asynchronous import (
     ps_async_step_s,
     sequential_step_s,
     service_s,
-    shared_hosts_updates_per_s,
+    shared_hosts_step_s,
     stretch,
 )
 from facesim.forecast.laws.cloud import bucket_spent_bytes, burst_transfer_s, spot_stretch, two_phase_s
@@ -44,6 +44,6 @@ __all__ = [
     "capacity_updates_per_s",
     "compute_from_step_s", "drain_s", "exact_mva", "knee_updates_per_s", "local_sgd_step_s", "mean_staleness",
     "mirrored_step_s", "mixed_updates_per_s", "order_statistic", "overlapped", "ps_async_step_s", "ps_sync_step_s",
-    "ring_s", "sequential_step_s", "service_s", "shared_hosts_updates_per_s", "slowest_s", "spot_stretch",
+    "ring_s", "sequential_step_s", "service_s", "shared_hosts_step_s", "slowest_s", "spot_stretch",
     "stretch", "tree_s", "two_phase_s",
 ]  # fmt: skip

@@ -59,23 +59,17 @@ def knee_updates_per_s(workers: ArrayLike, one_worker_per_s: ArrayLike, bottlene
     return least * ((least / linear) ** knee + (least / most) ** knee) ** (-1.0 / knee)
 
 
-def stretch(
-    updates_per_s: ArrayLike, service: ArrayLike, workers: ArrayLike, latency: ArrayLike, served: ArrayLike = 0.0
-) -> Array:
-    """How many times its service an update spends at a server: max(m, 1 + (w-1)/w (N - r U)), N = X R the updates
-    there, U = X S the share of time that it serves one.
+def stretch(updates_per_s: ArrayLike, service: ArrayLike, workers: ArrayLike, latency: ArrayLike) -> Array:
+    """How many times its service an update spends at a server: max(m, 1 + (w-1)/w N), N = X R the updates there.
 
     Solved for N and never above w: an arriving worker finds at most all others. `latency`, m: by how much an idle
     server's answer takes longer than its own work on it, because the messages of one worker come one after another.
-    `served`, r: how much of the one that is being served is done on average when another comes; 0 where all share the
-    server (a processor), 1/2 where one of constant length follows the other (a link).
 
-    Source: Schweitzer's approximation of mean value analysis (Bard, 1979; Schweitzer, 1979); the rest of a service that
-    is under way: Reiser, "A queueing network analysis of computer communication networks with window flow control",
-    IEEE Transactions on Communications, 1979; the bounds m and w are ours.
+    Source: Schweitzer's approximation of mean value analysis (Bard, 1979; Schweitzer, 1979); the bounds m and w
+    are ours.
     """
     busy = np.asarray(updates_per_s) * service * (1.0 - 1.0 / np.asarray(workers))
-    queue = np.where(busy < 1.0, (1.0 - served * busy) / np.maximum(1.0 - busy, 1e-12), np.inf)
+    queue = np.where(busy < 1.0, 1.0 / np.maximum(1.0 - busy, 1e-12), np.inf)
     return np.maximum(latency, np.minimum(queue, workers))
 
 
@@ -87,7 +81,6 @@ def ps_async_step_s(
     overlap: float = 1.0,
     latency: float = 1.0,
     least_s: ArrayLike | tuple[ArrayLike, ArrayLike] = 0.0,
-    served: ArrayLike = 0.0,
 ) -> Array:
     """Seconds that one asynchronous worker's step takes among `workers` of them: w / X.
 
@@ -102,7 +95,6 @@ def ps_async_step_s(
         workers: (...) asynchronous workers, all alike.
         least_s: (...) seconds that either direction takes at least, over the worker's own link, which nobody shares; or
             those of pulling and of pushing.
-        served: (stations,) r of `stretch`.
 
     Source: `stretch` and `overlapped`; that they are put together so is ours. Backward takes twice as long as forward
     because it computes two products where forward computes one.
@@ -111,7 +103,7 @@ def ps_async_step_s(
     pull_s, push_s = np.asarray(pull_s, dtype=float), np.asarray(push_s, dtype=float)
 
     def step_s(updates_per_s: Array) -> Array:
-        slower = stretch(updates_per_s[..., None], pull_s + push_s, workers[..., None], latency, served)
+        slower = stretch(updates_per_s[..., None], pull_s + push_s, workers[..., None], latency)
         pulling, pushing = _at_least(least_s, (pull_s * slower).max(axis=-1), (push_s * slower).max(axis=-1))
         return overlapped(compute_s / 3, pulling, overlap) + overlapped(compute_s * (2 / 3), pushing, overlap)
 
@@ -208,14 +200,13 @@ def sequential_step_s(
     push_s: ArrayLike,
     workers: ArrayLike,
     least_s: ArrayLike | tuple[ArrayLike, ArrayLike] = 0.0,
-    served: ArrayLike = 0.0,
 ) -> Array:
     """Seconds of an asynchronous worker's step that does not overlap, arguments as for `ps_async_step_s`.
 
     With one station this is `exact_mva`; several work side by side, and the slowest counts. Where messages overlap
     with computing, or come in bursts, the knee is rounder, and `ps_async_step_s` is closer to what was measured.
 
-    Source: as `exact_mva`, and as `stretch` for what is `served`.
+    Source: as `exact_mva`.
     """
     compute_s, workers = np.asarray(compute_s, dtype=float), np.asarray(workers)
     pull_s, push_s = np.asarray(pull_s, dtype=float), np.asarray(push_s, dtype=float)
@@ -226,7 +217,7 @@ def sequential_step_s(
         step_s = compute_s + pulling + pushing
         steps_s = np.where(workers == count, step_s, steps_s)
         busy = (pull_s + push_s) * (count / step_s)[..., None]
-        queue = busy * slower - served * np.minimum(busy, 1)
+        queue = busy * slower
     return steps_s
 
 
@@ -239,35 +230,68 @@ def capacity_updates_per_s(cores: ArrayLike, cpu_s_per_update: ArrayLike) -> Arr
         return np.asarray(cores, dtype=float) / np.asarray(cpu_s_per_update, dtype=float)
 
 
-def shared_hosts_updates_per_s(
-    free_per_s: ArrayLike,
-    counts: ArrayLike,
-    beside_cpu_s: ArrayLike,
-    worker_cpu_s: ArrayLike,
-    cores: ArrayLike,
-) -> Array:
-    """Updates a second of asynchronous workers, some of whom share their hosts with other tasks.
+def shared_hosts_step_s(
+    computing_s: ArrayLike,
+    turns_s: ArrayLike,
+    pull_s: ArrayLike,
+    push_s: ArrayLike,
+    workers: ArrayLike,
+    apart_s: Sequence[ArrayLike] = (0.0, 0.0),
+    overlap: float = 1.0,
+    latency: float = 1.0,
+) -> tuple[Array, Array]:
+    """Seconds of a step of each of two kinds of asynchronous workers, one worker of the first kind and all others of
+    the second, whose tasks share the processors of hosts with chief and servers.
 
-    X = sum over kinds of hosts: n min(x, max(0, c - X e) / u). A worker that had its host to itself would make
-    `free_per_s` = x steps a second; one beside tasks that need e CPU-seconds for each of all X updates has what they
-    leave of c cores for steps of u CPU-seconds. No worker waits for another, so the free make up for the others.
+    A closed network of two classes: what a station does for either delays both, and who comes to it finds those who
+    would be there without it. The rest is as for `ps_async_step_s`, but what computing needs of stations comes one
+    after another.
 
     Args:
-        free_per_s, counts, beside_cpu_s: (..., kinds) of each kind of host: steps a second of its worker, how many
-            there are, CPU-seconds of an update of all tasks beside a worker.
-        worker_cpu_s, cores: (...) of every worker and host.
+        computing_s: (2, ...) seconds of computing that nobody delays.
+        turns_s: (2, ..., stations) seconds of computing, and of handing out steps, at stations that others use as well.
+        pull_s, push_s: (2, ..., stations) seconds of service of one update; all stations side by side.
+        workers: (...) of both kinds together.
+        apart_s: of pulling and pushing, (2, ..., stations) seconds before or after their service that nobody delays;
+            less than none where computing is at it meanwhile.
 
-    Source: the utilisation law (Denning and Buzen, 1978); host by host is ours.
+    Returns:
+        (2, ...) seconds of a step, and (2, ..., stations) how many times its service each takes there.
+
+    Source: mean value analysis: Reiser and Lavenberg, JACM 1980; that it holds where several classes share a processor:
+    Baskett, Chandy, Muntz and Palacios, JACM 1975.
     """
-    free, counts, beside = (np.asarray(each, dtype=float) for each in (free_per_s, counts, beside_cpu_s))
-    worker, cores = np.asarray(worker_cpu_s, dtype=float)[..., None], np.asarray(cores, dtype=float)[..., None]
-    low, high = np.zeros(counts.shape[:-1]), (counts * free).sum(axis=-1)
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        left = np.maximum(cores - middle[..., None] * beside, 0.0)
-        made = (counts * np.minimum(free, left / np.maximum(worker, 1e-12))).sum(axis=-1)
-        low, high = np.where(made >= middle, middle, low), np.where(made >= middle, high, middle)
-    return high
+    computing, turns, pull, push = (np.asarray(each, dtype=float) for each in (computing_s, turns_s, pull_s, push_s))
+    workers = np.asarray(workers)
+    apart_of = [np.broadcast_to(each, pull.shape) for each in apart_s]
+
+    def step(kind: int, others: Array) -> tuple[Array, Array, Array]:
+        """Seconds of a step of a worker that finds so many others at each station; those of its stay there, and how
+        many times its service that is.
+        """
+        slower = 1 + others
+        late = np.maximum(slower, latency)
+        busy_s = computing[kind] + (turns[kind] * slower).sum(axis=-1)
+        pulling, pushing = (
+            (each[kind] * late + apart[kind]).max(axis=-1) for each, apart in zip((pull, push), apart_of)
+        )
+        step_s = overlapped(busy_s / 3, pulling, overlap) + overlapped(busy_s * (2 / 3), pushing, overlap)
+        return step_s, turns[kind] * slower + (pull[kind] + push[kind]) * late, slower
+
+    steps_s, slowdowns = np.zeros(computing.shape), np.ones(pull.shape)
+    # How many of the others are at each station while the first is away, and how many of all while it is there.
+    away = together = np.zeros(pull.shape[1:])
+    for count in range(int(workers.max())):
+        if count:
+            step_s, stay_s, _ = step(1, away)
+            away = stay_s * (count / step_s)[..., None]
+        first_s, first_stay_s, first_slower = step(0, away)
+        other_s, other_stay_s, other_slower = step(1, together)
+        together = first_stay_s / first_s[..., None] + other_stay_s * (count / other_s)[..., None]
+        reached = workers == count + 1
+        steps_s = np.where(reached, np.stack([first_s, other_s]), steps_s)
+        slowdowns = np.where(reached[..., None], np.stack([first_slower, other_slower]), slowdowns)
+    return steps_s, slowdowns
 
 
 def mean_staleness(workers: ArrayLike, updates: ArrayLike, idle_share: ArrayLike = 0.0) -> Array:
