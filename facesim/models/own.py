@@ -281,10 +281,10 @@ def tried(text: str, image_shape: tuple[int, int, int], identities: int) -> dict
             f"{subject} has parameters that cannot be trained, for the loss has no gradient in them: "
             f"{', '.join(without_gradient[:5])}; leave them out, or set trainable=False for their layers"
         )
-    if network.losses:
+    if len(network.losses) > sum(variable.regularizer is not None for variable in network.trainable_variables):
         raise InputError(
-            f"{subject} adds losses of its own (a regularizer, or add_loss), which would not be trained on: leave them "
-            f"out, and take --weight-decay"
+            f"{subject} adds losses of its own (add_loss, or an activity_regularizer), which would not be trained on: "
+            f"leave them out; regularizers of parameters, such as kernel_regularizer, are trained on"
         )
     if any(variable.constraint for variable in network.trainable_variables):
         raise InputError(f"{subject} has constraints of parameters, which would not be kept: leave them out")

@@ -56,7 +56,7 @@ class _Measured:
 
         @compiled
         def forwards(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-            return tf.reduce_mean(loss_of(labels, forward(images, *classes)[0]))
+            return tf.reduce_mean(loss_of(labels, forward(images, *classes).logits))
 
         @compiled
         def both(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:

@@ -69,7 +69,7 @@ def test_what_the_file_defines_is_saved_and_loaded(tried, changed, defined):
 @pytest.mark.parametrize(
     ("network", "message"),
     [
-        ({"changed": "x = layers.Conv2D(2, 3, kernel_regularizer='l2')(x)"}, "adds losses of its own"),
+        ({"changed": "x = layers.Conv2D(2, 3, activity_regularizer='l2')(x)"}, "adds losses of its own"),
         ({"changed": "x = Mine()(x)", "defined": layer("self.add_loss(ops.sum(x)); return x")}, "adds losses of its"),
         ({"changed": "x = layers.Conv2D(2, 3, kernel_constraint='non_neg')(x)"}, "has constraints of parameters"),
         ({"changed": "x = ops.round(x)"}, "no gradient in them: conv2d.*kernel"),

@@ -303,6 +303,39 @@ def test_gradients_that_a_scaled_loss_makes_too_large_for_float16_are_found_with
         np.testing.assert_allclose(one, other, atol=0.02 * np.abs(other).max())
 
 
+@pytest.mark.parametrize("served", [False, True])
+def test_what_regularizers_add_to_the_loss_is_trained_on(tf, served):
+    import keras
+
+    from facesim.training.tensorflow.forward import forward_of, served_forward_of
+    from facesim.training.tensorflow.step import compute_step
+
+    inputs = keras.Input((2, 2, 1))
+    features = keras.layers.Conv2D(3, 2, kernel_regularizer=keras.regularizers.L2(0.1))(inputs)
+    head = keras.layers.Dense(2, bias_regularizer="l1", bias_initializer="ones")
+    model = keras.Model(inputs, head(keras.layers.Flatten()(features)))
+    optimizer = keras.optimizers.SGD()
+    images, labels = tf.random.normal((4, 2, 2, 1), seed=0), tf.constant([0, 1, 1, 0])
+
+    forward = (served_forward_of if served else forward_of)(model)
+
+    def loss_of(labels, logits):
+        return tf.reduce_sum(logits, axis=1)
+
+    @tf.function
+    def step():
+        return compute_step(forward, optimizer, loss_of, images, labels, tf.constant(0), 0.5)
+
+    packed, gradients, _ = step()
+    with tf.GradientTape() as tape:
+        logits = model(images, training=True)
+        loss = tf.reduce_mean(loss_of(labels, logits)) + sum(model.losses)  # as Keras' fit has it
+
+    for gradient, expected in zip(gradients, tape.gradient(loss, model.trainable_variables), strict=True):
+        np.testing.assert_allclose(gradient, expected / 2, rtol=1e-5)
+    assert packed[0] == pytest.approx(float(tf.reduce_sum(logits)))  # what is recorded is of the examples alone
+
+
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 def test_what_servers_multiply_is_the_gradient_that_a_worker_would_send(tf, policy):
     import keras

@@ -12,6 +12,7 @@ import numpy as np
 
 from facesim.training.context import Context
 from facesim.training.keras import network
+from facesim.training.keras.network import penalty
 from facesim.training.keras.objective import loss_for
 from facesim.training.keras.optimizer import decays
 
@@ -82,14 +83,14 @@ class JaxReplicas(network.KerasReplicas):
     def gradients(
         self, state: State, images: jax.Array, labels: jax.Array, share: jax.Array | float = 1.0
     ) -> tuple[Arrays, Arrays, jax.Array]:
-        """The gradient of the mean loss over some examples times `share`, the part of the update's examples that they
-        stand for; what else of the network changed; and what was found, float32 (3,): the sum of the losses, correct
-        ones, examples, which with a share of 0 are not counted. To be compiled.
+        """The gradient of the mean loss over some examples, and of what regularizers add to it, times `share`, the part
+        of the update's examples that they stand for; what else of the network changed; and what was found, float32
+        (3,): the sum of the losses, correct ones, examples, which with a share of 0 are not counted. To be compiled.
         """
 
         def loss_of(parameters: Arrays) -> tuple[jax.Array, tuple[jax.Array, jax.Array, Arrays]]:
             losses, *more = self.forward(parameters, state.others, images, labels)
-            return losses.mean() * share, (losses, *more)
+            return (losses.mean() + penalty(self.model, parameters)) * share, (losses, *more)
 
         gradients, (losses, correct, others) = jax.grad(loss_of, has_aux=True)(state.parameters)
         sums = jnp.stack([losses.sum(), correct.sum(dtype=jnp.float32), jnp.float32(len(labels))])

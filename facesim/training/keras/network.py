@@ -5,8 +5,9 @@ their network.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -59,6 +60,19 @@ def vary_dropout(model: keras.Model, replica: int) -> None:
     for variable in model.non_trainable_variables:
         if _is_seed(variable):
             variable.assign(variable + replica)
+
+
+def penalty(model: keras.Model, values: Sequence[Any] | None = None) -> Any:
+    """What regularizers of the network's layers add to the loss, float32 (), for `values` of its trainable variables if
+    they are others than these have; 0 if there are none.
+    """
+    variables = model.trainable_variables
+    held = [variable.value for variable in variables] if values is None else values
+    return sum(
+        variable.regularizer(keras.ops.cast(value, "float32"))
+        for variable, value in zip(variables, held, strict=True)
+        if variable.regularizer
+    )
 
 
 def averaged_variables(model: keras.Model) -> list[keras.Variable]:

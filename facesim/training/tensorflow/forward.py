@@ -20,6 +20,7 @@ import keras
 import tensorflow as tf
 
 from facesim.models import embedder
+from facesim.training.keras.network import penalty
 from facesim.training.tensorflow.gradients import Gradient
 from facesim.training.tensorflow.partition import pieces, rows_by_piece, rows_of
 
@@ -43,15 +44,27 @@ class Average(NamedTuple):
             tf.raw_ops.AssignAddVariableOp(resource=self.statistic.handle, value=change)
 
 
-#: From images, uint8 (n, height, width, channels), and, of a sampled head, the classes, int32 (k,), to compute, in
-#: training: the logits; for each trainable variable, or piece of one, in order, what its gradient is taken with respect
-#: to; and what is still to be made of the moving statistics.
-Forward = Callable[..., tuple[tf.Tensor, list[tf.Variable | tf.Tensor], list[Average]]]
+class Passed(NamedTuple):
+    """What a forward pass in training gives: the `logits`, and the `penalty` () that regularizers add to the loss; for
+    each trainable variable, or piece of one, in order, what its gradient is taken with respect to, the `sources`; and
+    what is still to be made of the moving statistics.
+    """
+
+    logits: tf.Tensor
+    penalty: tf.Tensor | float
+    sources: list[tf.Variable | tf.Tensor]
+    averages: list[Average]
+
+
+#: From images, uint8 (n, height, width, channels), and, of a sampled head, the classes, int32 (k,), to compute.
+Forward = Callable[..., Passed]
 
 
 def forward_of(model: keras.Model) -> Forward:
     """A forward pass that reads the parameters as they are, and changes the moving statistics by itself."""
-    return lambda images, *classes: (_logits(model, images, classes), pieces(model.trainable_variables), [])
+    return lambda images, *classes: Passed(
+        _logits(model, images, classes), penalty(model), pieces(model.trainable_variables), []
+    )
 
 
 def _logits(model: keras.Model, images: tf.Tensor, classes: Sequence[tf.Tensor]) -> tf.Tensor:
@@ -66,38 +79,35 @@ def served_forward_of(model: keras.Model) -> Forward:
     """A forward pass of a model on parameter servers, which send what `pulled_dtypes` says."""
     dtypes = _dtypes(model)
 
-    def forward(
-        images: tf.Tensor, *classes: tf.Tensor
-    ) -> tuple[tf.Tensor, list[tf.Variable | tf.Tensor], list[Average]]:
+    def forward(images: tf.Tensor, *classes: tf.Tensor) -> Passed:
         values, sources = list[tuple[keras.Variable, tf.Tensor]](), list[tf.Variable | tf.Tensor]()
         for variable in model.trainable_variables:
             parts = pieces([variable])
-            if id(variable) in dtypes:
-                parts = [_rounded(piece, dtypes[id(variable)]) for piece in parts]
+            if id(variable) in dtypes or variable.regularizer:  # whose penalty would read it once more
+                parts = [_rounded(piece, dtypes.get(id(variable), variable.dtype)) for piece in parts]
                 values.append((variable, parts[0] if len(parts) == 1 else tf.concat(parts, axis=0)))
             sources += parts
-        logits, averages = logits_with(model, images, values, classes)
-        return logits, sources, averages
+        return passed_with(model, images, values, sources, classes)
 
     return forward
 
 
-def logits_with(
+def passed_with(
     model: keras.Model,
     images: tf.Tensor,
     values: list[tuple[keras.Variable, tf.Tensor]],
+    sources: list[tf.Variable | tf.Tensor],
     classes: Sequence[tf.Tensor] = (),
-) -> tuple[tf.Tensor, list[Average]]:
-    """The forward pass in training, with other values of some variables than they have, and what it makes of the moving
-    statistics, which it does not change. What else it leaves in variables, such as states of random generators, is
-    kept.
+) -> Passed:
+    """The forward pass in training, with other values of some variables than they have. It does not change the moving
+    statistics. What else it leaves in variables, such as states of random generators, is kept.
     """
     momentums = moving_statistics(model)
     while True:
         # What the layers make of nothing is what the batch adds, and the statistics need not even be read.
         scope = _Scope([*values, *((variable, tf.zeros(variable.shape, variable.dtype)) for variable, _ in momentums)])
         with scope:
-            logits = _logits(model, images, classes)
+            logits, added_loss = _logits(model, images, classes), penalty(model)
         learning = [(variable, momentum) for variable, momentum in momentums if scope.updates[id(variable)]]
         if len(learning) == len(momentums):
             break
@@ -111,7 +121,7 @@ def logits_with(
     for variable in model.non_trainable_variables:
         if scope.updates[id(variable)]:
             variable.assign(scope.get_current_value(variable))
-    return logits, averages
+    return Passed(logits, added_loss, sources, averages)
 
 
 class _Scope(keras.StatelessScope):

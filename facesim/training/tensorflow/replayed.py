@@ -26,7 +26,7 @@ from facesim.training.keras.network import vary_dropout
 from facesim.training.loop import fit
 from facesim.training.order import Order, load_orders
 from facesim.training.protocols import Replicas, StepResult
-from facesim.training.tensorflow.forward import Average, forward_of, logits_with, served_forward_of
+from facesim.training.tensorflow.forward import Passed, forward_of, passed_with, served_forward_of
 from facesim.training.tensorflow.gradients import values_of, with_values
 from facesim.training.tensorflow.network import KerasReplicas, build
 from facesim.training.tensorflow.objective import loss_for
@@ -98,10 +98,9 @@ class Stale(KerasReplicas):
             for held, value in zip(read, version, strict=True):
                 held.assign(value)
 
-            def forward(images: tf.Tensor, *classes: tf.Tensor) -> tuple[tf.Tensor, list[tf.Variable], list[Average]]:
+            def forward(images: tf.Tensor, *classes: tf.Tensor) -> Passed:
                 values = [*zip(trained, (each.read_value() for each in read))]
-                logits, averages = logits_with(model, images, values, classes)
-                return logits, read, averages
+                return passed_with(model, images, values, read, classes)
 
             images, worker = examples.take(next(data), indices)
             packed, gradients, averages = compute_step(

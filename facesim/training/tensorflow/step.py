@@ -56,9 +56,9 @@ def compute_step(
     """The gradient of one batch: `images` uint8 (n, height, width, channels), `labels` int32 (n,); with the `classes`
     of a sampled head, as `pipeline.index_batch` has both.
 
-    It is that of the batch's mean loss times `share`: the part of the update's examples, 0-1, that this batch stands
-    for, so that the gradients of all its parts add up to that of the mean over all examples. A batch with a share of 0
-    is computed but not counted.
+    It is that of the batch's mean loss, and of what regularizers add to it, times `share`: the part of the update's
+    examples, 0-1, that this batch stands for, so that the gradients of all its parts add up to that of the mean over
+    all examples. A batch with a share of 0 is computed but not counted.
 
     Returns a packed `StepResult` whose version is not known yet; a gradient for each trainable variable or, of a
     variable that is split, for each of its pieces, in the precision that `forward` has it, or in float32 where the
@@ -68,9 +68,9 @@ def compute_step(
     # The plain operation is placed where the variable is; waiting for it costs no message where parameters are read.
     version_read = tf.raw_ops.ReadVariableOp(resource=optimizer.iterations.value.handle, dtype=tf.int64)
     with tf.control_dependencies([version_read]), tf.GradientTape(persistent=scale is not None) as tape:
-        logits, sources, averages = forward(images, *classes)
+        logits, penalty, sources, averages = forward(images, *classes)
         losses = loss_of(labels, logits)
-        loss = tf.reduce_mean(losses) * share
+        loss = (tf.reduce_mean(losses) + penalty) * share
     gradients = tape.gradient(loss, sources) if scale is None else _of_scaled(loss, sources, tape, scale)
     correct = tf.math.count_nonzero(tf.argmax(logits, axis=1, output_type=tf.int32) == labels)
     counted = tf.cast(share > 0, tf.float64)

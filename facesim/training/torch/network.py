@@ -11,6 +11,7 @@ import torch
 
 from facesim.training.context import Context
 from facesim.training.keras import network
+from facesim.training.keras.network import penalty
 from facesim.training.keras.objective import loss_for
 from facesim.training.torch.optimizer import FusedAdam
 
@@ -38,13 +39,13 @@ class TorchReplicas(network.KerasReplicas):
         return self._loss(labels, logits), logits.detach().argmax(dim=1) == labels
 
     def backward(self, network: Callable[..., torch.Tensor], indices: np.ndarray, share: float = 1.0) -> torch.Tensor:
-        """Leave in the parameters the gradient of the mean loss over some examples times `share`: the part of the
-        update's examples that they stand for. What was found, float64 (3,): the sum of the losses, correct ones,
-        examples, which with a share of 0 are not counted.
+        """Leave in the parameters the gradient of the mean loss over some examples, and of what regularizers add to it,
+        times `share`: the part of the update's examples that they stand for. What was found, float64 (3,): the sum of
+        the losses, correct ones, examples, which with a share of 0 are not counted.
         """
         self.adam.forget()
         losses, correct = self.forward(network, indices)
-        (losses.mean() * share).backward()
+        ((losses.mean() + penalty(self.model)) * share).backward()
         counted = float(share > 0)
         sums = torch.stack([losses.detach().sum(dtype=torch.float64), correct.sum(dtype=torch.float64)])
         return counted * torch.cat([sums, sums.new_tensor([len(indices)])])
