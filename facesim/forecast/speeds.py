@@ -201,7 +201,7 @@ class Speeds:
         flows = np.minimum(workers * table.flow()[rows], table.link(base=base, servers=True)[rows])
         own_link = np.minimum(servers * table.flow()[rows], table.link(base=base, servers=False)[rows])
         used_s = profile.cpu_s_per_update.get("ps", 0.0) / profile.machine.cores / table.ratio[rows]
-        beside = np.where(own_hosts, 0.0, used_s) / service_s.sum((0, 2))
+        beside = np.where(own_hosts, 0.0, used_s) / np.maximum(service_s.sum((0, 2)), 1e-15)
         sent_bytes = (pull_bytes + push_bytes).sum(1)
         pull, push = (
             _Way(
