@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -88,15 +87,6 @@ class DilatedShape(BaseModel):
         """As many hosts, each of which trains for itself: nothing is sent."""
         strategy = "independent" if self.hosts > 1 else "single"
         return self.model_copy(update={"strategy": strategy, "workers": self.hosts, "ps": 1, "ps_hosts": False})
-
-    def pair(self, cpu_factor: float) -> DilatedShape | None:
-        """One or two of the workers, fewer than there are, with the servers, on hosts of what the shape's are given
-        here: what an asynchronous step needs of chief and servers. None without servers, or of one worker.
-        """
-        if not self.strategy.startswith("ps-") or self.workers == 1:
-            return None
-        given = {"host_cpus": cpu_factor * self.host_cpus, "gbps": cpu_factor * self.gbps}
-        return self.model_copy(update={"strategy": "ps-async", "workers": min(2, self.workers - 1), **given})
 
     def job(self, data: str, epochs: int) -> Job:
         """The job that is run. It writes no checkpoints and evaluates once, for these are not training."""
@@ -242,7 +232,7 @@ def measured(run: Run) -> Measured:
     result, job = run.result(), run.job()
     if result is None or result.state != "Completed":
         raise InputError(f"the run {run.directory} did not complete: {result.failure if result else 'no result'}")
-    factor = cpu_factor_of(run)
+    factor = next(event.cpu_factor for event in run.events() if isinstance(event, MachineDivided))
     epochs, updates_per_s = _epochs(run, job)
     if len(epochs) < 2:
         raise InputError(
@@ -266,24 +256,6 @@ def measured(run: Run) -> Measured:
         result.load.model_dump() if result.load else {},
         result.disturbances,
     )
-
-
-def cpu_factor_of(run: Run) -> float:
-    return next(event.cpu_factor for event in run.events() if isinstance(event, MachineDivided))
-
-
-def cpu_s_per_update(run: Run, role: str) -> float:
-    """CPU-seconds that tasks of a role spend on an update, from the end of the first epoch to that of the last."""
-    samples = samples_in(run.metrics)
-    of_chief = samples[(samples["source"] == "training") & (samples["role"] == "chief")]
-    ends = of_chief[of_chief["name"] == "images_per_s"]["time_unix_s"]
-    used = samples[(samples["source"] == "psutil") & (samples["name"] == "cpu_s") & (samples["role"] == role)]
-
-    def passed(rows: pd.DataFrame) -> float:
-        rows = rows.sort_values("time_unix_s")
-        return float(np.diff(np.interp([ends.min(), ends.max()], rows["time_unix_s"], rows["value"]))[0])
-
-    return sum(passed(rows) for _, rows in used.groupby("task_index")) / passed(of_chief[of_chief["name"] == "updates"])
 
 
 def _wire_bytes(run: Run, job: Job, result: Result) -> float | None:

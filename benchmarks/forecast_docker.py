@@ -3,9 +3,8 @@
     python -m benchmarks.forecast_docker [--output DIR] [--shapes FILE] [--rounds N] [--resume] [--minutes M]
                                          [--json FILE]
 
-For each shape the forecast is made from this machine's profile, from how fast as many hosts compute when each
-trains for itself, and from what chief and servers need of such a host's processor for an update of one or two workers
-(DIR/speeds), and written to DIR/forecasts with the time; only then the job is run in containers, each
+For each shape the forecast is made from this machine's profile, and from how fast as many hosts compute when each
+trains for itself (DIR/speeds), and written to DIR/forecasts with the time; only then the job is run in containers, each
 with its share of this machine's processors and bandwidth (`benchmarks.dilation`).
 What is measured, divided by the factor of the containers, is what the forecast was of. DIR/runs has the runs,
 DIR/results what they told, DIR/report.json and DIR/report.md the errors.
@@ -37,8 +36,6 @@ import click
 from benchmarks.dilation import (
     DilatedShape,
     Figures,
-    cpu_factor_of,
-    cpu_s_per_update,
     epochs_for,
     errors_of,
     forecast_of,
@@ -97,35 +94,20 @@ def _on_one_processor() -> None:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
-def as_played(
+def speed_as_played(
     shape: DilatedShape, profile: Profile, data: str, seconds: float, output: Path, played: str, cpus: float
-) -> tuple[Profile, float]:
-    """The profile with what chief and servers need of a played host for an update, and how fast such hosts are against
-    it: so many that compute and send nothing, and then one or two workers with the servers. Each is measured once.
-    """
+) -> float:
+    """How fast so many hosts are that compute and send nothing, against the profile; measured once for each number."""
     file = output / "speeds" / f"{shape.model}-{shape.image_size}-{shape.batch}-{shape.hosts}.json"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         alike = shape.computing
         run = play(alike, data, epochs_for(alike, profile, seconds / 2, cpus), output / "runs", played)
-        facts = {"speed": speed_of(run, alike, profile), "cpu_factor": cpu_factor_of(run)}
-        write_json(file, {"run": run.directory.name, "hosts": shape.hosts} | facts)
-    facts = json.loads(file.read_text(encoding="utf-8"))
-    speed, pair = facts["speed"], shape.pair(facts["cpu_factor"])
-    if pair is None:
-        return profile, speed
-    file = file.with_name(f"{pair.name}-{pair.image_size}-{pair.batch}-{pair.host_cpus:.2f}.json")
-    if not file.exists():
-        run = play(pair, data, epochs_for(pair, profile, seconds / 2, cpus), output / "runs", played)
-        used = {role: cpu_s_per_update(run, role) for role in ("chief", "ps")}
-        write_json(file, {"run": run.directory.name, "cpu_s_per_update": used})
-    used = json.loads(file.read_text(encoding="utf-8"))["cpu_s_per_update"]
-    # As it would be on the profile's machine, whose figures the forecast divides by the speed.
-    scaled = {role: cpu_s * speed for role, cpu_s in used.items()}
-    return profile.model_copy(update={"cpu_s_per_update": profile.cpu_s_per_update | scaled}), speed
+        write_json(file, {"run": run.directory.name, "hosts": shape.hosts, "speed": speed_of(run, alike, profile)})
+    return float(json.loads(file.read_text(encoding="utf-8"))["speed"])
 
 
-def foresee(shape: DilatedShape, profile: Profile, speed: float, epochs: int, file: Path) -> Figures:
+def foresee(shape: DilatedShape, profile: Profile, epochs: int, speed: float, file: Path) -> Figures:
     """The forecast, written to `file` with the time."""
     forecast, figures = forecast_of(shape, profile, epochs, speed)
     write_json(
@@ -135,7 +117,6 @@ def foresee(shape: DilatedShape, profile: Profile, speed: float, epochs: int, fi
             "shape": shape.model_dump(),
             "epochs": epochs,
             "speed": speed,
-            "cpu_s_per_update": profile.cpu_s_per_update,
             "forecast": asdict(figures),
             "half_width": forecast.half_width,
             "offered_load": forecast.offered_load,
@@ -194,7 +175,7 @@ def judge(
     epochs = epochs_for(shape, profile, seconds, cpus)
     file = output / "forecasts" / f"{name}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
-    foresee(shape, *as_played(shape, profile, data, seconds, output, played, cpus), epochs, file)
+    foresee(shape, profile, epochs, speed_as_played(shape, profile, data, seconds, output, played, cpus), file)
     run = play(shape, data, epochs, output / "runs", played)
     return {"played": played} | result_of(shape, round_, json.loads(file.read_text(encoding="utf-8")), run)
 

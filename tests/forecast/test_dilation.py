@@ -14,7 +14,6 @@ from benchmarks.dilation import (
     DEFAULT_SHAPES,
     DilatedShape,
     Figures,
-    cpu_s_per_update,
     epochs_for,
     errors_of,
     forecast_of,
@@ -142,29 +141,6 @@ def test_a_run_is_measured_without_its_start_and_without_dilation(run):
     assert figures.figures.wire_bytes_per_update == pytest.approx(1e6, rel=0.001)
     assert figures.figures.staleness == 1
     assert figures.disturbances and "50 %" in figures.disturbances[0]
-
-
-def test_what_a_role_needs_for_an_update_is_counted_over_all_its_tasks_while_they_train(run):
-    begin = min(event.time_unix_s for event in run.events())
-    used = SampleWriter(run.metrics / "tasks.jsonl", run_id=run.id, host="algo-1", source="psutil")
-    for second in range(0, 41, 5):
-        for server in (0, 1):  # 5 s to start, then 0.1 s a second
-            used.write(begin + second, "ps", server, {"cpu_s": 5 + 0.1 * max(0, second - 10)})
-
-    # 10 s, between the ends of the epochs, and 40 updates.
-    assert cpu_s_per_update(run, "ps") == pytest.approx(2 * 0.1 * 10 / 40)
-
-
-def test_a_smaller_job_on_hosts_as_they_are_played_shows_what_chief_and_servers_need():
-    four = SHAPE.model_copy(update={"strategy": "ps-sync", "workers": 4, "ps": 2})
-
-    pair = four.pair(0.45)
-
-    assert (pair.strategy, pair.workers, pair.ps, pair.host_cpus) == ("ps-async", 2, 2, 0.45)
-    assert pair.gbps == pytest.approx(0.45 * 0.5)
-    assert SHAPE.pair(0.9).workers == 1  # fewer than the shape has
-    assert SHAPE.model_copy(update={"workers": 1}).pair(1.0) is None
-    assert SHAPE.model_copy(update={"strategy": "allreduce"}).pair(0.9) is None
 
 
 def test_a_run_proves_nothing_that_began_before_its_forecast(run):
