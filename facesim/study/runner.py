@@ -191,7 +191,7 @@ class _Job:
         if due.fate is Fate.GOES_ON:
             run.reopen(due.job)
         observer.started(run, self._position, self._jobs)
-        result = _execute(run, request, observer, self._pool)
+        result = _execute(due.job, run, request, observer, self._pool)
         observer.ended(run, result)
         return result
 
@@ -227,7 +227,7 @@ def _resume(run: Run, changes: dict[str, Any], observer: Observer) -> Run:
     with job.backend.open().loaded(job, request):
         run.reopen(job)
         observer.started(run, 1, 1)
-        observer.ended(run, _execute(run, request, observer))
+        observer.ended(run, _execute(job, run, request, observer))
     return run
 
 
@@ -245,9 +245,11 @@ def _choose_kernels(jobs: Sequence[Job], observer: Observer) -> bool:
     return any(choices)
 
 
-def _execute(run: Run, request: Request | None, observer: Observer, pool: JobPool | None = None) -> Result:
-    """Submit, follow to the end, and write the result, whatever happens on the way."""
-    job = run.job()
+def _execute(job: Job, run: Run, request: Request | None, observer: Observer, pool: JobPool | None = None) -> Result:
+    """Submit, follow to the end, and write the result, whatever happens on the way.
+
+    The job is the one that was asked for, not as it is written in the run: its backend may be no registered one.
+    """
     assert request is not None, "what was cleared has a request"
     beside = pool.size - 1 if pool and not job.backend.elsewhere else 0
     backend = job.backend.open()

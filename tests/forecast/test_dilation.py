@@ -9,7 +9,7 @@ from dataclasses import asdict
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import forecast_docker
+from benchmarks import forecast_docker, namespaces
 from benchmarks.dilation import (
     DEFAULT_SHAPES,
     DilatedShape,
@@ -25,7 +25,7 @@ from benchmarks.dilation import (
 from facesim.metrics.files import SampleWriter
 from facesim.runs.directory import Run
 from facesim.runs.records import Counts, Load, Resources, Result
-from facesim.util.errors import InputError
+from facesim.util.errors import FacesimError, InputError
 
 SHAPE = DilatedShape(strategy="ps-async", workers=2, gbps=0.5, model="paper-cnn")
 
@@ -179,3 +179,17 @@ def test_a_benchmark_that_has_no_time_left_begins_nothing_and_says_what_is_left(
         pytest.skip(ended.output)
     assert f"{2 * len(DEFAULT_SHAPES)} runs are left: --resume goes on with them" in ended.output
     assert not (tmp_path / "out" / "runs").exists()
+
+
+def test_hosts_are_played_by_namespaces_where_those_are_asked_for(faces, tmp_path, monkeypatch):
+    class Reached(namespaces.NamespacesBackend):
+        def check(self, job):
+            pass
+
+        def submit(self, run, request):
+            raise FacesimError("the namespaces were reached")
+
+    monkeypatch.setattr(namespaces, "BACKEND", Reached())
+
+    with pytest.raises(FacesimError, match="did not complete: the namespaces were reached"):
+        forecast_docker.play(SHAPE, str(faces), 3, tmp_path, "namespaces")
