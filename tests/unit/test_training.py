@@ -207,7 +207,7 @@ def test_what_servers_send_rounded_is_computed_with_as_if_it_were_not(tf, name, 
             model = models.build(name, (32, 32, 3), 3, head=head)
             forward = forward_like(model)
             with tf.GradientTape() as tape:
-                logits, sources, averages = forward(images)
+                logits, _, sources, averages = forward(images)
                 loss = tf.reduce_sum(logits**2)
             for average in averages:
                 average.apply()
@@ -333,7 +333,7 @@ def test_what_regularizers_add_to_the_loss_is_trained_on(tf, served):
 
     for gradient, expected in zip(gradients, tape.gradient(loss, model.trainable_variables), strict=True):
         np.testing.assert_allclose(gradient, expected / 2, rtol=1e-5)
-    assert packed[0] == pytest.approx(float(tf.reduce_sum(logits)))  # what is recorded is of the examples alone
+    assert float(packed[0]) == pytest.approx(float(tf.reduce_sum(logits)))  # what is recorded is of the examples alone
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
@@ -366,7 +366,7 @@ def test_what_servers_multiply_is_the_gradient_that_a_worker_would_send(tf, poli
         @tf.function(reduce_retracing=True)
         def step(images):
             with tf.GradientTape() as tape:
-                logits, sources, _ = forward(images)
+                logits, _, sources, _ = forward(images)
                 loss = tf.reduce_mean(tf.cast(logits, tf.float32) ** 2)
             sent = tape.gradient(loss, sources)
             made = products.on_servers(sent, images.shape[0])
@@ -412,7 +412,7 @@ def test_replicas_sum_the_factors_of_a_gradient_and_multiply_them(tf, policy):
 
     def gradients_of(some, share):
         with tf.GradientTape() as tape:
-            loss = share * tf.reduce_mean(tf.cast(forward(some)[0], tf.float32) ** 2)
+            loss = share * tf.reduce_mean(tf.cast(forward(some).logits, tf.float32) ** 2)
         made = tape.gradient(loss, model.trainable_variables)
         return [tf.cast(gradient, dtype) for gradient, dtype in zip(made, dtypes, strict=True)]
 
@@ -506,11 +506,11 @@ def test_what_workers_add_to_moving_statistics_at_the_same_time_is_all_kept(tf):
 
     done = [served_forward_of(served)(batch) for batch in batches]
     before = [variable.numpy() for variable in served.non_trainable_variables]
-    for _, _, averages in done:
+    for _, _, _, averages in done:
         for average in averages:
             average.apply()
 
-    for (logits, _, _), other in zip(done, expected):
+    for (logits, *_), other in zip(done, expected):
         np.testing.assert_allclose(logits, other, rtol=1e-5, atol=1e-6)
     for value, other in zip(served.non_trainable_variables, alone.non_trainable_variables, strict=True):
         np.testing.assert_allclose(value.numpy(), other.numpy(), rtol=1e-5, atol=1e-6)

@@ -114,5 +114,5 @@ def slice_of_batch(
     indices, labels = indices[number::count], labels[number::count]
     if whole is not None and known is not None:
         size = max(1, len(range(known, whole, count)))
-        indices, labels = tf.ensure_shape(indices, [size]), tf.ensure_shape(labels, [size])
+        indices, labels = (tf.ensure_shape(part, [size, *part.shape[1:]]) for part in (indices, labels))
     return indices, labels, tf.cast(share, tf.float32)
