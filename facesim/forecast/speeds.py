@@ -71,8 +71,7 @@ class Table:
         self.sending_s = self.sending_of(profile) / self.ratio
         self.served_s = self.served_of(profile, self.worker_batch) / self.ratio
         self.sum_bytes, self.multiply_s = np.full(len(shapes), float(profile.trained_bytes)), np.zeros(len(shapes))
-        for row in self.where(lambda shape: shape.summed and not shape.kind.averaging):
-            self._sums(row)
+        self._sum(self.where(lambda shape: shape.summed and not shape.kind.averaging))
         chief_s = profile.cpu_s_per_update.get("chief", 0.0) / profile.machine.cores
         self.chief_s, self.dispatch_s = chief_s / self.ratio, max(profile.dispatch_s, chief_s) / self.ratio
         self.network_assumed = np.array([kind.network_assumed for kind in self.server_host])
@@ -82,16 +81,18 @@ class Table:
             for each in (self.compute_s, self.served_s, self.sending_s):
                 each[row] *= slower
 
-    def _sums(self, row: int) -> None:
+    def _sum(self, rows: NDArray[np.intp]) -> None:
         """What workers sum that add up their gradients. Of factors each multiplies those of all, not its own alone.
 
         On hosts of several types workers sum the gradients themselves: their products might not be equal.
         """
-        workers, mixed = self.workers[row], bool(self.shapes[row].other_workers)
-        load = self.profile.summed(0.0 if mixed else workers * self.worker_batch[row])
-        here_s = load.push_flops / (1e9 * self.profile.machine.sgemm_gflops)
-        self.sum_bytes[row], self.multiply_s[row] = load.push_bytes, (1 - 1 / workers) * here_s / self.ratio[row]
-        self.compute_s[row] += self.multiply_s[row]
+        workers, alike = self.workers[rows], [not self.shapes[row].other_workers for row in rows]
+        batches, place = np.unique(np.where(alike, workers * self.worker_batch[rows], 0.0), return_inverse=True)
+        loads = [self.profile.summed(batch) for batch in batches]
+        self.sum_bytes[rows] = np.array([load.push_bytes for load in loads])[place]
+        here_s = np.array([load.push_flops for load in loads])[place] / (1e9 * self.profile.machine.sgemm_gflops)
+        self.multiply_s[rows] = (1 - 1 / workers) * here_s / self.ratio[rows]
+        self.compute_s += self.multiply_s
 
     def _slower(self, row: int) -> float:
         """For workers on hosts of several types: how many times as long as the first's a step would be of workers that,
