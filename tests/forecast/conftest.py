@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from facesim.cli import main
+from facesim.forecast.hosts import hosts
 from facesim.forecast.profile_data import Compute, FixedTimes, Machine, Profile, Ring, Server, Variable
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,6 +32,10 @@ SHAPES = [
 def variable(number: int, shape: tuple[int, ...]) -> Variable:
     size = 4 * math.prod(shape)
     return Variable(name=f"v{number}", shape=shape, held_bytes=size, sent_bytes=size)
+
+
+def changed(profile: Profile, **values) -> Profile:
+    return Profile.model_validate({**profile.model_dump(), **values})
 
 
 @pytest.fixture(scope="session")
@@ -78,3 +83,21 @@ def plan(file, tmp_path, capsys):
         return (code, *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture(scope="session")
+def this_machine(profile):
+    """A type of host that is the machine of the profile, without a limit of its network."""
+    reference = hosts()["ml.m5.large"]
+    speed = profile.machine.sgemm_gflops / 75.0
+    fast = {"network_base_gbps": 1000, "network_peak_gbps": 1000, "network_burst_s": None, "single_flow_gbps": None}
+    machine = {"name": "here", "relative_speed": speed, "cores": 2, "speed_origin": "measured"}
+    return {"here": reference.model_copy(update={**machine, **fast})}
+
+
+@pytest.fixture(scope="session")
+def two_types(this_machine):
+    """The machine of the profile, and one that is a quarter as fast."""
+    here = this_machine["here"]
+    slow = here.model_copy(update={"name": "slow", "relative_speed": here.relative_speed / 4})
+    return this_machine | {"slow": slow}
