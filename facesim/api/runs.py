@@ -19,8 +19,9 @@ from facesim.study.runner import resume
 if TYPE_CHECKING:
     import pandas
 
+    from facesim.runs.evaluations import Evaluation
     from facesim.runs.forecasts import ForecastRecord
-    from facesim.runs.records import Evaluation, Result
+    from facesim.runs.records import Result
 
 
 class Run:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from facesim.recognition.protocols import MIN_ERRORS
-from facesim.runs.records import Calibration, OperatingPoint
+from facesim.runs.evaluations import Calibration, OperatingPoint
 from facesim.util.errors import InputError
 
 #: Always asked for; those that the trials cannot tell are left out.

@@ -17,7 +17,7 @@ import numpy as np
 from facesim.data.layouts import some
 from facesim.data.prepared import PreparedData
 from facesim.data.tables import read_rows
-from facesim.runs.records import GroupErrors
+from facesim.runs.evaluations import GroupErrors
 from facesim.util.errors import InputError
 from facesim.util.files import open_regular
 from facesim.util.unused import printable

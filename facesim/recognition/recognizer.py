@@ -22,7 +22,7 @@ from facesim.recognition.reliance import Basis, Reliance, basis, mark
 from facesim.recognition.seen import seen_in_training
 from facesim.recognition.sorting import Sorting, sort_photos
 from facesim.recognition.verification_set import SUFFIX as VERIFICATION_SUFFIX
-from facesim.runs.records import Evaluation
+from facesim.runs.evaluations import Evaluation
 from facesim.runs.states import RunState
 from facesim.spec.own_model import OwnModel
 from facesim.util.disk import writing_to

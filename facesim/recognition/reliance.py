@@ -21,7 +21,7 @@ from facesim.util.errors import InputError
 
 if TYPE_CHECKING:
     from facesim.runs.directory import Run
-    from facesim.runs.records import Calibration, OperatingPoint
+    from facesim.runs.evaluations import Calibration, OperatingPoint
 
 #: A model whose AUC may, by its 95 % interval, be no more than this tells little more than a coin, which has 0.5.
 LEAST_AUC = 0.6

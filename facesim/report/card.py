@@ -23,7 +23,8 @@ from facesim.util.unused import printable
 if TYPE_CHECKING:
     from facesim.data import Description
     from facesim.runs.directory import Run
-    from facesim.runs.records import Calibration, Evaluation, Result
+    from facesim.runs.evaluations import Calibration, Evaluation
+    from facesim.runs.records import Result
 
 _OPEN = "**To be completed by those who publish it.**"
 

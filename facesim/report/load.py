@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from facesim.metrics.collectors import ranks
 from facesim.metrics.schema import DURATION, METRICS
 from facesim.runs.directory import Run
+from facesim.runs.evaluations import Evaluation
 from facesim.runs.events import Event, Restored, Submitted
 from facesim.runs.forecasts import ForecastRecord
-from facesim.runs.records import Evaluation, JobFields, Result
+from facesim.runs.records import JobFields, Result
 from facesim.runs.states import Measurement, RunState
 
 if TYPE_CHECKING:

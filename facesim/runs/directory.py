@@ -14,10 +14,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from facesim.runs.claim import Claim
+from facesim.runs.evaluations import Evaluation, read_evaluations, write_evaluations
 from facesim.runs.events import Event, Recovering, StateEntered, Submitted, event_of, events_in
 from facesim.runs.forecasts import ForecastRecord
 from facesim.runs.record import REMEDY, read_json
-from facesim.runs.records import Evaluation, JobFields, Result, TaskOutcome, read_evaluations, write_evaluations
+from facesim.runs.records import JobFields, Result, TaskOutcome
 from facesim.runs.states import RunState
 from facesim.spec.job import Job
 from facesim.util.disk import is_full, no_room, reserve, writing_to

@@ -8,7 +8,7 @@ import pytest
 
 from facesim.cli import main
 from facesim.runs.directory import Run
-from facesim.runs.records import Evaluation
+from facesim.runs.evaluations import Evaluation
 from facesim.spec.job import make_job
 
 NAME = "](x)<script>|`: people\n---"

@@ -11,8 +11,9 @@ import pytest
 
 from facesim.runs.accounting import recovery
 from facesim.runs.directory import Run
+from facesim.runs.evaluations import Evaluation
 from facesim.runs.events import KINDS, Event, NodeEnded, Recovering, Restored, TaskEnded, event_of, parse_event
-from facesim.runs.records import SCHEMA_VERSION, Evaluation, Result, TaskOutcome
+from facesim.runs.records import SCHEMA_VERSION, Result, TaskOutcome
 from facesim.runs.states import Outcome, RunState, outcome_of_sagemaker, state_of_sagemaker
 from facesim.util.errors import InputError
 

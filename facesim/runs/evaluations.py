@@ -1,0 +1,159 @@
+"""`evaluation.json` of a run: how well its model recognises. It is read and written as `facesim.runs.records` are."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePath
+
+from pydantic import ConfigDict, PositiveInt, model_validator
+
+from facesim.runs.record import REMEDY, Moment, Record, read_json, validated
+from facesim.runs.records import SCHEMA_VERSION, Amount, Count, Finite, Rate
+from facesim.util.errors import InputError
+from facesim.util.files import write_json
+
+
+class ClosedSet(Record):
+    """How many held-out images of the people that it was trained on a model names rightly."""
+
+    examples: Count
+    accuracy: Rate
+    balanced_accuracy: Rate
+
+
+class OperatingPoint(Record):
+    """A threshold for a false accept rate, `far`; that rate as it was measured, with its 95 % interval."""
+
+    far: Rate
+    threshold: Finite
+    false_accept_rate: Rate
+    far_low: Rate
+    far_high: Rate
+    true_accept_rate: Rate
+
+
+class Calibration(Record):
+    """Thresholds by false accept rate, and the trials (pairs of images, or looks into a gallery) that they are from.
+
+    With fewer errors than ten a rate is not told: `lowest_far`.
+    """
+
+    people: Count | None = None
+    genuine_trials: Count
+    impostor_trials: Count
+    lowest_far: Amount
+    points: list[OperatingPoint]
+
+
+class Identification(Record):
+    """Finding a probe's person in a gallery: `cmc[k - 1]` is the share of probes found among the first k. `open_set`:
+    of probes who may be nobody of the gallery.
+    """
+
+    gallery_identities: Count
+    gallery_images: Count | None = None
+    probes: Count
+    rank_1: Rate
+    cmc: list[Rate] = []
+    open_set: Calibration | None = None
+
+
+class Roc(Record):
+    """True accept rates against false ones."""
+
+    far: list[Rate]
+    tar: list[Rate]
+
+    @model_validator(mode="after")
+    def _are_points(self) -> Roc:
+        if len(self.far) != len(self.tar):
+            raise ValueError(f"{len(self.far)} false accept rates have {len(self.tar)} true ones")
+        return self
+
+
+class Verification(Record):
+    """Telling whether two images show one person. `threshold` is a cosine; `tar_at_far` is by the false accept rate as
+    it is written; `lowest_far` is that of the `roc`. Fields are those of `facesim.recognition.protocols.Verification`.
+    """
+
+    accuracy: Rate
+    accuracy_se: Amount | None = None
+    folds: Count | None = None
+    auc: Rate
+    auc_low: Rate | None = None
+    auc_high: Rate | None = None
+    eer: Rate | None = None
+    threshold: Finite
+    genuine_pairs: PositiveInt
+    impostor_pairs: PositiveInt
+    false_accept_rate: Rate | None = None
+    false_reject_rate: Rate | None = None
+    lowest_far: Amount | None = None
+    tar_at_far: dict[str, Rate | None] = {}
+    calibration: Calibration | None = None
+    roc: Roc | None = None
+
+
+class GroupErrors(Record):
+    """Errors on one group of people, with the bounds of the rate's 95 % interval."""
+
+    group: str
+    people: Count
+    trials: Count
+    errors: Count
+    rate: Rate
+    low: Rate
+    high: Rate
+
+
+class Groups(Record):
+    """Error rates by group of people, for each kind of error, and what not to conclude from them."""
+
+    rates: dict[str, tuple[GroupErrors, ...]]
+    threshold: Finite | None = None
+    warning: str | None = None
+
+
+class Evaluation(Record):
+    """How well a model, of `model_sha256`, recognises the people of one data set."""
+
+    model_config = ConfigDict(extra="allow")
+
+    schema_version: int = SCHEMA_VERSION
+    data: str
+    pairs: str | None = None
+    people: Count | None = None
+    identities_seen_in_training: bool | None = None
+    closed_set: ClosedSet | None = None
+    identification: Identification | None = None
+    verification: Verification
+    groups: Groups | None = None
+    evaluated_unix_s: Moment | None = None
+    model_sha256: str | None = None
+
+    @property
+    def subject(self) -> str:
+        """What it is of: the data, and of several lists of pairs of one folder's images which."""
+        return self.data if self.pairs is None else f"{self.data}, {self.pairs}"
+
+    @property
+    def title(self) -> str:
+        """The same without where that lies on a machine."""
+        return self.data if self.pairs is None else f"{PurePath(self.data).name}, {self.pairs}"
+
+
+def read_evaluations(path: Path) -> dict[str, Evaluation]:
+    """What `evaluation.json` holds: evaluations by the data that they are of, the newest last.
+
+    Raises:
+        InputError: it cannot be read, or is not what facesim writes.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is not what facesim writes: it holds no evaluations by data; {REMEDY}")
+    return {name: validated(Evaluation, path, evaluation) for name, evaluation in content.items()}
+
+
+def write_evaluations(path: Path, evaluations: dict[str, Evaluation]) -> None:
+    """Write `evaluation.json` whole or not at all."""
+    content = {name: evaluation.model_dump(mode="json", exclude_none=True) for name, evaluation in evaluations.items()}
+    write_json(path, content)
