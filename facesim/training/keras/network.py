@@ -58,8 +58,13 @@ def use_precision(precision: Precision) -> None:
 def vary_dropout(model: keras.Model, replica: int) -> None:
     """Let a replica drop other units than the others do, which have their parameters from the same seed."""
     for variable in model.non_trainable_variables:
-        if _is_seed(variable):
+        if is_seed(variable):
             variable.assign(variable + replica)
+
+
+def is_seed(variable: keras.Variable) -> bool:
+    """Whether a variable is the state of a layer's random generator: its seed, and how often it was drawn from."""
+    return variable.path.endswith("seed_generator_state")
 
 
 def penalty(model: keras.Model, values: Sequence[Any] | None = None) -> Any:
@@ -119,7 +124,7 @@ class KerasReplicas:
     def assign(self, values: list[np.ndarray]) -> None:
         for variable, value in zip(self._state, values, strict=True):
             # The chief's: other replicas go on dropping other units than it does.
-            seeded = value + self._number if _is_seed(variable) else value
+            seeded = value + self._number if is_seed(variable) else value
             self.set_value(variable, seeded.astype(value.dtype))
 
     def evaluator(self, mirror: bool) -> Evaluator:
@@ -161,7 +166,3 @@ def _sampler(context: Context) -> ClassSampler | None:
         return None
     size = sample_size(identities, experiment.sample_rate, context.job.update_batch)
     return ClassSampler(identities, size, context.seed)
-
-
-def _is_seed(variable: keras.Variable) -> bool:
-    return variable.path.endswith("seed_generator_state")

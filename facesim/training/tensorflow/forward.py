@@ -8,6 +8,10 @@ In float16 that holds for kernels only: gradients are widened by the worker, whi
 Moving statistics of batches have no gradient. A layer assigns m v + (1-m) x, from a value v that it has read: of
 workers that share them, the last to assign undoes what the others have added. So these workers send what a batch
 adds, (1-m) x, and v is what it is where it is kept: `Average`.
+
+A layer that draws random numbers counts how often it has. Workers that share the counters would draw the same at the
+same time, and read and write each of them in every step. What they draw follows from which worker draws, and at which
+version of the parameters.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ import keras
 import tensorflow as tf
 
 from facesim.models import embedder
-from facesim.training.keras.network import penalty
+from facesim.training.keras.network import is_seed, penalty
 from facesim.training.tensorflow.gradients import Gradient
 from facesim.training.tensorflow.partition import pieces, rows_by_piece, rows_of
 
@@ -56,13 +60,21 @@ class Passed(NamedTuple):
     averages: list[Average]
 
 
-#: From images, uint8 (n, height, width, channels), and, of a sampled head, the classes, int32 (k,), to compute.
+#: From images, uint8 (n, height, width, channels), and, of a sampled head, the classes, int32 (k,), to compute. As
+#: `drawing` it is told which worker draws random numbers, and at which version of the parameters, int64 (2,).
 Forward = Callable[..., Passed]
+
+#: A layer may draw so often in one step without drawing again what it draws in the next.
+_DRAWS_A_STEP = 64
+#: So far apart are the seeds of two workers: a layer's may be next to another layer's.
+_SEEDS_APART = 1_000_003
 
 
 def forward_of(model: keras.Model) -> Forward:
-    """A forward pass that reads the parameters as they are, and changes the moving statistics by itself."""
-    return lambda images, *classes: Passed(
+    """A forward pass that reads the parameters as they are, and changes the moving statistics and the counters of
+    random generators by itself.
+    """
+    return lambda images, *classes, drawing=None: Passed(
         _logits(model, images, classes), penalty(model), pieces(model.trainable_variables), []
     )
 
@@ -77,10 +89,10 @@ def _logits(model: keras.Model, images: tf.Tensor, classes: Sequence[tf.Tensor])
 
 def served_forward_of(model: keras.Model) -> Forward:
     """A forward pass of a model on parameter servers, which send what `pulled_dtypes` says."""
-    dtypes = _dtypes(model)
+    dtypes, seeds = _dtypes(model), seeds_of(model)
 
-    def forward(images: tf.Tensor, *classes: tf.Tensor) -> Passed:
-        values, sources = list[tuple[keras.Variable, tf.Tensor]](), list[tf.Variable | tf.Tensor]()
+    def forward(images: tf.Tensor, *classes: tf.Tensor, drawing: tf.Tensor | None = None) -> Passed:
+        values, sources = [] if drawing is None else drawn_by(seeds, drawing), list[tf.Variable | tf.Tensor]()
         for variable in model.trainable_variables:
             parts = pieces([variable])
             if id(variable) in dtypes or variable.regularizer:  # whose penalty would read it once more
@@ -99,8 +111,8 @@ def passed_with(
     sources: list[tf.Variable | tf.Tensor],
     classes: Sequence[tf.Tensor] = (),
 ) -> Passed:
-    """The forward pass in training, with other values of some variables than they have. It does not change the moving
-    statistics. What else it leaves in variables, such as states of random generators, is kept.
+    """The forward pass in training, with other values of some variables than they have. It does not change these, nor
+    the moving statistics. What it leaves in others is kept.
     """
     momentums = moving_statistics(model)
     while True:
@@ -118,10 +130,26 @@ def passed_with(
         parts = [added] if len(split) == 1 else tf.split(added, [piece.shape[0] for piece in split])
         kept = momentum ** scope.updates.pop(id(variable))  # a layer may be called more than once
         averages += [Average(piece, kept, part) for piece, part in zip(split, parts, strict=True)]
+    given = {id(variable) for variable, _ in values}
     for variable in model.non_trainable_variables:
-        if scope.updates[id(variable)]:
+        if scope.updates[id(variable)] and id(variable) not in given:
             variable.assign(scope.get_current_value(variable))
     return Passed(logits, added_loss, sources, averages)
+
+
+def seeds_of(model: keras.Model) -> list[tuple[keras.Variable, int]]:
+    """The states of a network's random generators, each with its seed."""
+    generators = [variable for variable in model.non_trainable_variables if is_seed(variable)]
+    return [(variable, int(variable.value.numpy()[0])) for variable in generators]
+
+
+def drawn_by(seeds: list[tuple[keras.Variable, int]], drawing: tf.Tensor) -> list[tuple[keras.Variable, tf.Tensor]]:
+    """The states of random generators for one step of one worker, which `drawing` names."""
+    worker, version = tf.unstack(drawing)
+    return [
+        (variable, tf.cast(tf.stack([seed + _SEEDS_APART * worker, version * _DRAWS_A_STEP]), variable.dtype))
+        for variable, seed in seeds
+    ]
 
 
 class _Scope(keras.StatelessScope):

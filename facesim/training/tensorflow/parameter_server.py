@@ -67,6 +67,7 @@ class ParameterServerReplicas(KerasReplicas):
             self.data = iter(self.coordinator.create_per_worker_dataset(self.examples.dataset))
             _prepare_fetches()
 
+        self._concrete = dict[Any, Any]()
         expects([_task(worker) for worker in range(context.job.shape.workers)])
         # A result is waited for in a thread of its own, because the coordinator reports one at a time only.
         self.ahead = _SCHEDULED_A_WORKER * context.job.shape.workers
@@ -96,7 +97,19 @@ class ParameterServerReplicas(KerasReplicas):
     def schedule_bare(self, function: Any, *args: Any) -> Future[np.ndarray]:
         """The same of a function that needs no data."""
         self._local_is_current = False
-        return self._waiters.submit(fetched, self.coordinator.schedule(function, args=args))
+        compiled = self._as_compiled(function, args)
+        return self._waiters.submit(fetched, self.coordinator.schedule(compiled, args=args))
+
+    def _as_compiled(self, function: Any, args: tuple[Any, ...]) -> Any:
+        """A function as it was compiled for arguments of these shapes. To find that out each time would cost the chief
+        more than all else that it does to schedule a step.
+        """
+        shapes = tuple(each.shape for each in tf.nest.flatten(args) if tf.is_tensor(each))
+        if (function, shapes) not in self._concrete:
+            of_a_worker = [each._values[0]._type_spec if each is self.data else each for each in args]
+            with self.strategy.scope():
+                self._concrete[function, shapes] = function.get_concrete_function(*of_a_worker)
+        return self._concrete[function, shapes]
 
     def heard_of(self, worker: int, owing: int) -> None:
         """A worker has answered; others owe so many answers."""

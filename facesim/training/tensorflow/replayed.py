@@ -26,7 +26,7 @@ from facesim.training.keras.network import vary_dropout
 from facesim.training.loop import fit
 from facesim.training.order import Order, load_orders
 from facesim.training.protocols import Replicas, StepResult
-from facesim.training.tensorflow.forward import Passed, forward_of, passed_with, served_forward_of
+from facesim.training.tensorflow.forward import Passed, drawn_by, forward_of, passed_with, seeds_of, served_forward_of
 from facesim.training.tensorflow.gradients import values_of, with_values
 from facesim.training.tensorflow.network import KerasReplicas, build
 from facesim.training.tensorflow.objective import loss_for
@@ -84,12 +84,14 @@ class Stale(KerasReplicas):
         examples, loss = ExampleSource(context.data, context.experiment.cache), loss_for(context.experiment)
         self._data = iter(examples.dataset())
         trained = model.trainable_variables
+        seeds = seeds_of(model)
         # What is read is put here: a gradient can be taken with respect to it, whatever the parameters are meanwhile.
         read = [tf.Variable(variable.value, dtype=variable.dtype) for variable in trained]
 
         @compiled
         def gradient(
             version: list[tf.Tensor],
+            drawing: tf.Tensor,
             data: tf.data.Iterator,
             indices: tf.Tensor,
             labels: tf.Tensor,
@@ -98,8 +100,8 @@ class Stale(KerasReplicas):
             for held, value in zip(read, version, strict=True):
                 held.assign(value)
 
-            def forward(images: tf.Tensor, *classes: tf.Tensor) -> Passed:
-                values = [*zip(trained, (each.read_value() for each in read))]
+            def forward(images: tf.Tensor, *classes: tf.Tensor, **_: tf.Tensor) -> Passed:
+                values = [*zip(trained, (each.read_value() for each in read)), *drawn_by(seeds, drawing)]
                 return passed_with(model, images, values, read, classes)
 
             images, worker = examples.take(next(data), indices)
@@ -137,8 +139,9 @@ class Stale(KerasReplicas):
                 if len(held) <= batch:  # asked to stop
                     return
                 indices, classes = held[batch]
+                drawing = tf.constant((order.workers[number], self._made + version), tf.int64)
                 packed, gradients = self._gradient(
-                    versions[version], self._data, *index_batch(indices, self._labels, *classes)
+                    versions[version], drawing, self._data, *index_batch(indices, self._labels, *classes)
                 )
                 computed[number] = packed.numpy(), gradients
                 readers[version] -= 1

@@ -68,7 +68,8 @@ def compute_step(
     # The plain operation is placed where the variable is; waiting for it costs no message where parameters are read.
     version_read = tf.raw_ops.ReadVariableOp(resource=optimizer.iterations.value.handle, dtype=tf.int64)
     with tf.control_dependencies([version_read]), tf.GradientTape(persistent=scale is not None) as tape:
-        logits, penalty, sources, averages = forward(images, *classes)
+        drawing = tf.stack([tf.cast(worker, tf.int64), version_read])
+        logits, penalty, sources, averages = forward(images, *classes, drawing=drawing)
         losses = loss_of(labels, logits)
         loss = (tf.reduce_mean(losses) + penalty) * share
     gradients = tape.gradient(loss, sources) if scale is None else _of_scaled(loss, sources, tape, scale)
