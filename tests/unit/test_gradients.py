@@ -80,7 +80,7 @@ def gradients_of(tf) -> dict[str, Callable[[float], list[np.ndarray]]]:
 
             found = compute_step(forward, optimizer, loss, examples, labels, tf.constant(0), classes=[classes])[1]
             assert all(values_of(each).shape.is_fully_defined() for each in found)  # replicas that sum them need it
-            products.on_servers(found, 8)
+            products.factored(found, 8)
             return found
 
         def gradients(factor):
@@ -186,7 +186,7 @@ def test_what_servers_multiply_is_the_gradient_that_a_worker_would_send(tf, poli
                 logits, _, sources, _ = forward(images)
                 loss = tf.reduce_mean(tf.cast(logits, tf.float32) ** 2)
             sent = tape.gradient(loss, sources)
-            made = products.on_servers(sent, images.shape[0])
+            made = products.on_servers(products.factored(sent, images.shape[0]))
             servers.append([one.op.device == piece.device for one, piece in zip(made, pieces(variables), strict=True)])
             return sent, made
 

@@ -29,7 +29,7 @@ from facesim.training.tensorflow.network import KerasReplicas, build
 from facesim.training.tensorflow.objective import loss_for
 from facesim.training.tensorflow.partition import balanced
 from facesim.training.tensorflow.pipeline import ExampleSource
-from facesim.training.tensorflow.products import Products
+from facesim.training.tensorflow.products import Factors, Products
 from facesim.training.tensorflow.step import compute_step
 
 #: Steps that are handed out at a time, for each worker: one that it computes and one that it has next.
@@ -80,15 +80,15 @@ class ParameterServerReplicas(KerasReplicas):
         worker: tf.Tensor,
         share: tf.Tensor | float = 1.0,
         classes: Sequence[tf.Tensor] = (),
-    ) -> tuple[tf.Tensor, list[Gradient], list[Average]]:
-        """`compute_step` on a worker, with gradients made on their servers where that is less to send."""
+    ) -> tuple[tf.Tensor, list[Gradient | Factors], list[Average]]:
+        """`compute_step` on a worker, with the factors of a gradient in its place where they are less to send."""
         packed, gradients, averages = compute_step(
             self.forward, self.optimizer, self.loss, images, labels, worker, share, classes
         )
         # A limit of their norm needs all gradients in one place: the servers' products would have to be sent there.
         if not self.optimizer.global_clipnorm:
-            gradients = self.products.on_servers(gradients, labels.shape[0])
-        return packed, gradients, averages
+            return packed, self.products.factored(gradients, labels.shape[0]), averages
+        return packed, [*gradients], averages
 
     def schedule(self, function: Any, *args: Any) -> Future[np.ndarray]:
         """Have the next free worker run a function on its data; a future of what it returns."""

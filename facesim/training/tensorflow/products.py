@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import zlib
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -25,6 +26,13 @@ from facesim.training.tensorflow.partition import pieces
 
 #: What TensorFlow cuts the gradient of joined pieces with: it takes the second for many of them.
 _CUTS = ("Slice", "SplitV")
+
+
+class Factors(NamedTuple):
+    """A gradient left^T right, as its factors: (n, rows) and (n, columns)."""
+
+    left: tf.Tensor
+    right: tf.Tensor
 
 
 class Products:
@@ -70,25 +78,34 @@ class Products:
                 sent.append([values_of(gradient)])
         return sent
 
-    def on_servers(self, gradients: list[Gradient], examples: int | None) -> list[Gradient]:
-        """The same gradients, piece by piece, products made where their pieces are; of so many `examples`, if known."""
-        given, made = iter(gradients), list[Gradient]()
+    def factored(self, gradients: list[Gradient], examples: int | None) -> list[Gradient | Factors]:
+        """The same gradients, piece by piece, or their factors where these are less to send; of so many `examples`, if
+        known.
+        """
+        given, sent = iter(gradients), list[Gradient | Factors]()
         for place, variable in enumerate(self._variables):
             held = pieces([variable])
             parts = list(itertools.islice(given, len(held)))
             factors = _factors(parts, variable.shape)
             if factors is None:
-                made += parts
+                sent += parts
                 continue
             left, right = factors
             known = left.shape[0] and examples
             rows = self._examples * self.factor_rows.setdefault(place, left.shape[0] / examples if known else 1.0)
             lefts = tf.split(left, [piece.shape[0] for piece in held], axis=1)
-            made += [
-                product(piece, its_left, right) if sends_factors(piece.shape, part.dtype.size, rows) else part
+            sent += [
+                Factors(its_left, right) if sends_factors(piece.shape, part.dtype.size, rows) else part
                 for piece, part, its_left in zip(held, parts, lefts)
             ]
-        return made
+        return sent
+
+    def on_servers(self, gradients: list[Gradient | Factors]) -> list[Gradient]:
+        """What `factored` made, multiplied where its pieces are."""
+        return [
+            product(piece, *each) if isinstance(each, Factors) else each
+            for piece, each in zip(pieces(self._variables), gradients, strict=True)
+        ]
 
     def sent_rows(self, dtypes: Sequence[tf.DType]) -> list[int]:
         """Of each piece, whose gradient is of one of `dtypes`: how many rows the factors have that are sent in place of

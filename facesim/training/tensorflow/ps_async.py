@@ -34,7 +34,8 @@ class Workers(ParameterServerReplicas):
         super().__init__(context)
 
         def step(images: tf.Tensor, labels: tf.Tensor, worker: tf.Tensor, classes: Sequence[tf.Tensor]) -> tf.Tensor:
-            return apply_step(self.optimizer, *self.compute(images, labels, worker, classes=classes))
+            packed, gradients, averages = self.compute(images, labels, worker, classes=classes)
+            return apply_step(self.optimizer, packed, self.products.on_servers(gradients), averages)
 
         @compiled
         def update(data: tf.data.Iterator, *batches: tuple[tf.Tensor, ...]) -> tf.Tensor:

@@ -7,7 +7,8 @@ examples go back to the front of the queue, so that an epoch is still every exam
 Each worker leaves its gradient on the servers, under a ticket of its own, and says so; the chief decides which tickets
 make the update, and the servers add those gradients up and apply the sum. So a gradient counts for all parameters or
 for none, and one that comes too late changes nothing. With it goes what its examples add to moving statistics, which
-so take one step an update, as in one process.
+so take one step an update, as in one process. Of a gradient that is a product its factors are left, and those of all
+workers are multiplied at once, as one process would do it with the whole batch.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from facesim.training.tensorflow.gradients import Gradient, values_of, with_valu
 from facesim.training.tensorflow.parameter_server import ParameterServerReplicas
 from facesim.training.tensorflow.partition import pieces
 from facesim.training.tensorflow.pipeline import index_batch
+from facesim.training.tensorflow.products import Factors
 from facesim.training.tensorflow.step import compiled
 
 
@@ -59,10 +61,8 @@ class _Workers(ParameterServerReplicas):
         store = f"gradients-{uuid.uuid4().hex}"
         parameters = self.model.trainable_variables
         held = pieces(parameters)
-        # The places of what has a gradient of some rows: of a sampled head's kernel, which comes last.
-        last = len(pieces(parameters[-1:])) if self.samples else 0
-        by_rows = range(len(held) - last, len(held))
-        averages: list[Average] = []  # as `push` is traced, which comes before all else: only then it is known which
+        forms: list[_Form] = []  # of what waits, in the places of `homes`
+        averages: list[Average] = []  # known, as the forms are, when `push` is traced, which comes before all else
 
         def homes() -> dict[str, list[int]]:
             """For each server the places of what it holds, of the parameters' pieces and then of the averages."""
@@ -85,6 +85,7 @@ class _Workers(ParameterServerReplicas):
             def replica() -> tf.Tensor:
                 packed, gradients, averages[:] = self.compute(images, labels, worker, share, classes)
                 sent = [*gradients, *(share * average.added for average in averages)]
+                forms[:] = map(_form, sent)
                 pushes = []
                 for server, places in homes().items():
                     with tf.device(server):  # which keeps what it receives: nothing is copied
@@ -103,21 +104,17 @@ class _Workers(ParameterServerReplicas):
 
             return self.strategy.run(replica)
 
-        def taken(server: str, places: list[int], ticket: tf.Tensor) -> list[Gradient]:
+        def taken(server: str, places: list[int], ticket: tf.Tensor) -> list[Gradient | Factors]:
             """What waits on a server under a ticket, and waits no more."""
-            kinds = [*self.pushed_dtypes, *(average.added.dtype for average in averages)]
             variables = [*held, *(average.statistic for average in averages)]
-            dtypes = [[kinds[place], tf.int32] if place in by_rows else [kinds[place]] for place in places]
+            dtypes = [dtype for place in places for dtype in forms[place].dtypes]
             with tf.device(server):
-                waiting = tf.raw_ops.MapUnstage(
-                    key=ticket,
-                    indices=range(sum(map(len, dtypes))),
-                    dtypes=sum(dtypes, []),
-                    shared_name=store,
+                waiting = iter(
+                    tf.raw_ops.MapUnstage(key=ticket, indices=range(len(dtypes)), dtypes=dtypes, shared_name=store)
                 )
-                parts = iter(waiting)
                 return [
-                    _widened(variables[place], *itertools.islice(parts, len(its))) for place, its in zip(places, dtypes)
+                    _received(variables[place], forms[place], [*itertools.islice(waiting, len(forms[place].dtypes))])
+                    for place in places
                 ]
 
         @tf.function(autograph=False)
@@ -127,10 +124,7 @@ class _Workers(ParameterServerReplicas):
                 with tf.device(server):
                     rows = [taken(server, places, ticket) for ticket in tickets]
                     if weights is not None:
-                        rows = [
-                            [with_values(each, weight * values_of(each)) for each in row]
-                            for row, weight in zip(rows, weights)
-                        ]
+                        rows = [[_weighted(each, weight) for each in row] for row, weight in zip(rows, weights)]
                     sums |= {place: _sum(parts) for place, parts in zip(places, zip(*rows))}
             for place, average in enumerate(averages, len(held)):
                 average._replace(added=sums[place]).apply()
@@ -182,7 +176,10 @@ class _Workers(ParameterServerReplicas):
         return self.schedule(self._push, share, ticket, *index_batch(part.indices, self.labels, *part.classes))
 
     def _update(self, parts: list[_Part]) -> int:
-        """Make an update from the gradients of `parts`; its number."""
+        """Make an update from the gradients of `parts`; its number. It adds them up in the order of the examples, in
+        whichever they came: so the sum is the same to the bit each time.
+        """
+        parts = sorted(parts, key=lambda part: part.ticket)
         examples = sum(len(part.indices) for part in parts)
         weights = None
         if any(part.planned != examples for part in parts):  # of several batches: each meant to share in its own
@@ -190,21 +187,51 @@ class _Workers(ParameterServerReplicas):
         return int(self._apply(tuple(tf.constant(part.ticket, tf.int64) for part in parts), weights))
 
 
-def _parts(gradient: Gradient) -> list[tf.Tensor]:
-    """The tensors of a gradient: its numbers, and of which rows they are if it is of some."""
+class _Form(NamedTuple):
+    """As what tensors a gradient waits: `Factors`, `tf.IndexedSlices` or `tf.Tensor`, and of which dtypes."""
+
+    kind: type
+    dtypes: list[tf.DType]
+
+
+def _form(gradient: Gradient | Factors) -> _Form:
+    kinds = (Factors, tf.IndexedSlices, tf.Tensor)
+    kind = next(each for each in kinds if isinstance(gradient, each))
+    return _Form(kind, [part.dtype for part in _parts(gradient)])
+
+
+def _parts(gradient: Gradient | Factors) -> list[tf.Tensor]:
+    """The tensors of a gradient: its factors; or its numbers, and of which rows they are if it is of some."""
+    if isinstance(gradient, Factors):
+        return [*gradient]
     return [gradient.values, gradient.indices] if isinstance(gradient, tf.IndexedSlices) else [gradient]
 
 
-def _widened(variable: tf.Variable, values: tf.Tensor, *rows: tf.Tensor) -> Gradient:
-    """A gradient of a variable from its tensors, in the variable's precision: before it is added to others."""
+def _received(variable: tf.Variable, form: _Form, parts: list[tf.Tensor]) -> Gradient | Factors:
+    """A gradient of a variable from its tensors; its numbers in the variable's precision, before they are added to
+    others.
+    """
+    if form.kind is Factors:
+        return Factors(*(tf.ensure_shape(part, (None, size)) for part, size in zip(parts, variable.shape, strict=True)))
+    values, *rows = parts
     if not rows:
         return tf.cast(tf.ensure_shape(values, variable.shape), variable.dtype)
     values = tf.cast(tf.ensure_shape(values, (None, *variable.shape[1:])), variable.dtype)
     return tf.IndexedSlices(values, tf.ensure_shape(*rows, (None,)))
 
 
-def _sum(gradients: Sequence[Gradient]) -> Gradient:
+def _weighted(gradient: Gradient | Factors, weight: tf.Tensor) -> Gradient:
+    """A gradient times a weight, float32 ()."""
+    if isinstance(gradient, Factors):
+        return weight * tf.cast(tf.matmul(*gradient, transpose_a=True), weight.dtype)
+    return with_values(gradient, weight * values_of(gradient))
+
+
+def _sum(gradients: Sequence[Gradient | Factors]) -> Gradient:
     """The sum of gradients of a variable. Those that are of some rows may be of different ones: of two batches."""
+    if isinstance(gradients[0], Factors):
+        left, right = (tf.concat(of_all, axis=0) for of_all in zip(*gradients))
+        return tf.cast(tf.matmul(left, right, transpose_a=True), tf.float32)
     if not isinstance(gradients[0], tf.IndexedSlices):
         return tf.add_n(gradients)
     rows, places = tf.unique(tf.concat([each.indices for each in gradients], axis=0))
