@@ -12,7 +12,8 @@ from typing import Any
 import tensorflow as tf
 from keras.src.backend.tensorflow import random
 
-_of_keras = random.dropout
+#: As Keras has it, whatever is in use.
+of_keras = random.dropout
 
 
 def use() -> None:
@@ -27,7 +28,7 @@ def dropout(inputs: tf.Tensor, rate: float, noise_shape: Any = None, seed: Any =
     levels = 2**8 if float(rate * 2**8).is_integer() else 2**16
     dropped = round(rate * levels)
     if not 0 < dropped < levels or tf.config.list_logical_devices("GPU"):
-        return _of_keras(inputs, rate, noise_shape, seed)
+        return of_keras(inputs, rate, noise_shape, seed)
     shape = tf.convert_to_tensor(random._get_concrete_noise_shape(inputs, noise_shape))
     drawn = _drawn(shape, tf.uint8 if levels == 2**8 else tf.uint16, random._cast_seed(random.draw_seed(seed)))
     kept = tf.cast(drawn >= tf.constant(dropped, drawn.dtype), inputs.dtype)
