@@ -92,15 +92,16 @@ class Variable(_Frozen):
 
 
 class Server(_Frozen):
-    """What one update costs a server: seconds a message and a byte of its parameters, both ways together, beside the
-    products that it makes.
+    """What one update costs a server: seconds for itself, a message and a byte of its parameters, both ways together,
+    beside the products that it makes. Each of several servers has the seconds of an update for itself.
 
     `saturation_s` is its service of a whole update as the saturation test gave it, with one server: seconds of a core
-    an update when workers compute nothing. It wins over the other two, which then only say how it divides over servers.
+    an update when workers compute nothing. It wins over the others, which then only say how it divides over servers.
     `saturated_updates_per_s` is the rate at which updates came then. `overlap` and `latency` are the p and m of
     `laws.ps_async_step_s`.
     """
 
+    update_s: float = Field(0.0, ge=0)
     message_s: float = Field(ge=0)
     byte_s: float = Field(ge=0)
     saturation_s: float | None = Field(None, gt=0)
@@ -286,8 +287,9 @@ class Profile(_Frozen):
     def modelled_s(self, load: placement.ServerLoad) -> tuple[float, float]:
         """Seconds of a core that a load takes of a server, to pull and to push, as its constants alone say."""
         server = self.served
-        pull_s = server.message_s * load.pull_messages + server.byte_s / 2 * load.pull_bytes
-        push_s = server.message_s * load.push_messages + server.byte_s / 2 * load.push_bytes
+        half_s = server.update_s / 2 if load.push_messages else 0.0  # nothing is asked of a server that holds nothing
+        pull_s = half_s + server.message_s * load.pull_messages + server.byte_s / 2 * load.pull_bytes
+        push_s = half_s + server.message_s * load.push_messages + server.byte_s / 2 * load.push_bytes
         return pull_s, push_s + load.push_flops / self.machine.core_flops_per_s
 
     @property
@@ -296,6 +298,13 @@ class Profile(_Frozen):
         (load,) = self.loads(1)
         modelled_s, measured_s = sum(self.modelled_s(load)), self.served.saturation_s
         return measured_s / modelled_s if measured_s is not None and modelled_s else 1.0
+
+    def servers_cpu_s(self, servers: int, batch: float | None = None) -> float:
+        """CPU-seconds of so many servers together for an update of a cluster: more than one needs, for the work of an
+        update beside its messages is done by each.
+        """
+        more = np.sum(self.service_s(servers, batch)) / max(np.sum(self.service_s(1, batch)), 1e-15)
+        return float(more) * self.cpu_s_per_update.get("ps", 0.0)
 
     def save(self, file: Path) -> None:
         write_text(file, self.model_dump_json(indent=1) + "\n")

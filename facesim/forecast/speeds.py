@@ -201,7 +201,8 @@ class Speeds:
         on = number[:, None] % hosts[:, None, None] == number
         flows = np.minimum(workers * table.flow()[rows], table.link(base=base, servers=True)[rows])
         own_link = np.minimum(servers * table.flow()[rows], table.link(base=base, servers=False)[rows])
-        used_s = profile.cpu_s_per_update.get("ps", 0.0) / profile.machine.cores / table.ratio[rows]
+        cpu_s = np.array([profile.servers_cpu_s(servers, batch) for batch in batches])[place]
+        used_s = cpu_s / profile.machine.cores / table.ratio[rows]
         beside = np.where(own_hosts, 0.0, used_s) / np.maximum(service_s.sum((0, 2)), 1e-15)
         sent_bytes = (pull_bytes + push_bytes).sum(1)
         pull, push = (
@@ -344,7 +345,8 @@ class Speeds:
         whole_s = (table.served_s * table.ratio)[rows]
         least_s = float(Table.served_of(profile, np.array([profile.batch]))[0])
         worker = profile.undivided_worker_cpu_s * whole_s / max(least_s, 1e-12)
-        chief, server = used.get("chief", 0.0), used.get("ps", 0.0) / servers
+        cpu_s = {count: profile.servers_cpu_s(count) for count in set(servers.tolist())}
+        chief, server = used.get("chief", 0.0), np.array([cpu_s[count] for count in servers.tolist()]) / servers
         of_first = np.where(own_hosts, 0.0, server * np.ceil(servers / workers))
         # An update is a step of each worker, but the optimiser's work is done once.
         of_servers = of_first + np.maximum(0.0, (workers - 1) * (of_first - profile.optimizer_s / servers))

@@ -186,8 +186,8 @@ def _of_servers(profile: Profile, table: Table, shape: ClusterShape) -> Step:
     lines = [
         f"{len(profile.variables)} variables lie on {shape.ps} server{'s' if shape.ps > 1 else ''}; an update asks the "
         f"busiest for {messages} messages and {sent / 1e6:.3g} MB, both ways together",
-        f"its processor: {server.message_s * 1000:.3g} ms x {messages} + {server.byte_s * 1e9 / 2:.3g} ns x "
-        f"{sent / 1e6:.3g} MB"
+        f"its processor: {server.update_s * 1000:.3g} ms + {server.message_s * 1000:.3g} ms x {messages} + "
+        f"{server.byte_s * 1e9 / 2:.3g} ns x {sent / 1e6:.3g} MB"
         + (f" + {multiplied} (gradients that it multiplies)" if busiest.push_flops else "")
         + f" = {processor_s * 1000:.3g} ms on this machine's core",
     ]
@@ -211,7 +211,7 @@ def _of_servers(profile: Profile, table: Table, shape: ClusterShape) -> Step:
     return Step(
         "The servers",
         tuple(lines),
-        "service demand max(a M + b S, S / (eta B)): Lazowska et al., Quantitative System Performance, 1984",
+        "service demand max(u + a M + b S, S / (eta B)): Lazowska et al., Quantitative System Performance, 1984",
     )
 
 

@@ -103,7 +103,8 @@ def lines_of(profile: Profile) -> Iterator[str]:
     if server and server.saturation_s:
         yield (
             f"a parameter server needs {1e3 * server.saturation_s:.1f} ms of a core for an update "
-            f"({1e6 * server.message_s:.0f} us a message, {1e9 * server.byte_s:.2f} ms a MB)"
+            f"({1e3 * server.update_s:.1f} ms, {1e6 * server.message_s:.0f} us a message, {1e9 * server.byte_s:.2f} ms "
+            "a MB)"
         )
     if server:
         yield f"overlap p {server.overlap:.2f}, latency m {server.latency:.2f}"

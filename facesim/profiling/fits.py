@@ -23,16 +23,17 @@ class Load:
     service_s: float
 
 
-def server_constants(loads: Sequence[Load]) -> tuple[float, float]:
-    """Seconds a message, and seconds a byte of the parameters, both ways together, that explain the `loads`.
+def server_constants(loads: Sequence[Load]) -> tuple[float, float, float]:
+    """Seconds an update, a message, and a byte of the parameters, both ways together, that explain the `loads`.
 
-    service = a messages + b bytes / 2, least squares of relative errors, neither below 0: with two loads, one of few
-    bytes, exact. Source: the utilisation law (Denning and Buzen, 1978), a station's demand by class of work.
+    service = u + a messages + b bytes / 2, least squares of relative errors, none below 0: with three loads, of which
+    one is hardly more than an update, and one of few bytes, exact. Source: the utilisation law (Denning and Buzen,
+    1978), a station's demand by class of work.
     """
-    rows = np.array([[load.messages, load.sent_bytes / 2] for load in loads], dtype=float)
+    rows = np.array([[1.0, load.messages, load.sent_bytes / 2] for load in loads], dtype=float)
     service = np.array([load.service_s for load in loads])
-    (message_s, byte_s), _ = nnls(rows / service[:, None], np.ones(len(service)))
-    return float(message_s), float(byte_s)
+    (update_s, message_s, byte_s), _ = nnls(rows / service[:, None], np.ones(len(service)))
+    return float(update_s), float(message_s), float(byte_s)
 
 
 def ring_constants(

@@ -48,7 +48,7 @@ from facesim.preflight.framework import check_framework
 from facesim.preflight.head import check_head
 from facesim.preflight.inputs import Inputs, prepare_inputs
 from facesim.profiling import fits, summing
-from facesim.profiling.stages import SMALL_COUNT, SMALL_SIZE, Measured, cores_apart, measure_job
+from facesim.profiling.stages import SMALL_COUNTS, SMALL_SIZE, Measured, cores_apart, measure_job
 from facesim.spec.backends import Local
 from facesim.spec.frameworks import FRAMEWORKS
 from facesim.spec.job import Job, flat
@@ -387,20 +387,21 @@ def _server(
     workers of the same machine could not keep that busy, it would have served more.
     """
     held = [each.placed(batch) for each in variables]
-    small = [Placed((SMALL_SIZE,), 4 * SMALL_SIZE, 4 * SMALL_SIZE)] * SMALL_COUNT
-    tests = [cluster["saturated"], cluster["saturated_by_messages"]]
+    small = Placed((SMALL_SIZE,), 4 * SMALL_SIZE, 4 * SMALL_SIZE)
+    tests = [(held, cluster["saturated"]), *(([small] * count, cluster[name]) for name, count in SMALL_COUNTS.items())]
     loads = []
-    for placed, test in zip((held, small), tests):
+    for placed, test in tests:
         load = total(balanced(placed, 1))
         messages, sent_bytes = load.pull_messages + load.push_messages, load.pull_bytes + load.push_bytes
         used_s = test["cpu_s"]["ps"]
         products_s = min(load.push_flops / here.core_flops_per_s, used_s / 2)  # some cores multiply bfloat16 faster
         loads.append(fits.Load(messages, sent_bytes, used_s - products_s))
-    message_s, byte_s = fits.server_constants(loads)
-    service_s = tests[0]["cpu_s"]["ps"]
+    update_s, message_s, byte_s = fits.server_constants(loads)
+    saturated = cluster["saturated"]
+    service_s = saturated["cpu_s"]["ps"]
     parts = cluster["parts_s"]
     pulling_s = max(0.0, parts["dispatch, pull"] - parts["dispatch"])
-    idle_s = max(service_s, tests[0]["alone_s"] - parts["dispatch"])
+    idle_s = max(service_s, saturated["alone_s"] - parts["dispatch"])
     pushing_s = max(0.0, idle_s - pulling_s)
     step_s = cluster["alone"]["median_s"] - parts["dispatch"]
     computing_s = parts["compute (in the chief's process)"]
@@ -409,14 +410,15 @@ def _server(
         overlap = fits.overlap(step_s, computing_s, pulling_s, pushing_s)
         latency = idle_s / service_s
     server = Server(
+        update_s=update_s,
         message_s=message_s,
         byte_s=byte_s,
         saturation_s=service_s,
-        saturated_updates_per_s=1 / tests[0]["update_s"],
+        saturated_updates_per_s=1 / saturated["update_s"],
         overlap=overlap,
         latency=latency,
     )
-    busy, notes = service_s / tests[0]["update_s"], []
+    busy, notes = service_s / saturated["update_s"], []
     if step_s < _CONSISTENT * computing_s:
         server = server.model_copy(update={"overlap": 1.0})
         notes.append("a step took less than its computing alone: what overlaps cannot be told, nothing is assumed to")

@@ -13,7 +13,7 @@ import psutil
 import tensorflow as tf
 
 from facesim.profiling.parts import Parts, null_step, rate_per_s, small_variables
-from facesim.profiling.stages import SMALL_COUNT, SMALL_SIZE, leave
+from facesim.profiling.stages import SMALL_COUNTS, SMALL_SIZE, leave
 from facesim.profiling.timing import median_s
 from facesim.runs.directory import Run
 from facesim.training.context import open_context
@@ -63,16 +63,21 @@ def measure(run_directory: str, threads: int, data_directory: str, checkpoint_di
     parts = Parts(context, served)
     figures["parts_s"] = {name: median_s(part, _PARTS_S) for name, part in parts.all().items()}
     figures["saturated"] = _saturate(served, parts.null_step, processes)
-    with served.strategy.scope():
-        small = small_variables(SMALL_COUNT, SMALL_SIZE)
-        optimizer = FusedAdam(1e-3)
-        optimizer.build(small)
-    few_bytes = null_step(lambda: [variable.value.read_value() for variable in small], optimizer, small)
-    figures["saturated_by_messages"] = _saturate(served, few_bytes, processes)
+    for name, count in SMALL_COUNTS.items():
+        figures[name] = _saturate(served, _few_bytes(served, count), processes)
     rows = served.products.factor_rows
     figures["factor_rows"] = [rows.get(place, 0.0) for place, _ in enumerate(served.model.trainable_variables)]
     figures["cores"] = len(cores)
     leave(run, figures)
+
+
+def _few_bytes(served: Workers, count: int) -> Any:
+    """A null step of so many small variables."""
+    with served.strategy.scope():
+        small = small_variables(count, SMALL_SIZE)
+        optimizer = FusedAdam(1e-3)
+        optimizer.build(small)
+    return null_step(lambda: [variable.value.read_value() for variable in small], optimizer, small)
 
 
 def _processes(run: Run) -> dict[str, list[psutil.Process]]:

@@ -26,8 +26,9 @@ from facesim.util.files import write_json
 #: What a stage leaves in its run directory.
 MEASURED = "measured.json"
 
-#: A set of variables, so many of so many numbers, of which an update is messages and nearly no bytes.
-SMALL_COUNT, SMALL_SIZE = 150, 64
+#: Sets of variables of so many numbers, of which an update is messages and nearly no bytes: how many variables, by what
+#: the saturation test of each is called. Of the second there are hardly any messages either.
+SMALL_SIZE, SMALL_COUNTS = 64, {"saturated_by_messages": 150, "saturated_by_updates": 2}
 
 _TICK_S = 0.25
 

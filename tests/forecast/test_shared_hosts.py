@@ -36,6 +36,21 @@ def test_a_worker_that_shares_its_host_with_no_other_needs_what_it_needs_alone(p
     assert crowded_s[1] == alone_s[1] > 0.3 / 2
 
 
+@pytest.mark.parametrize("strategy", ["ps-async", "ps-sync"])
+def test_each_server_beside_workers_does_what_an_update_asks_beside_its_messages(profile, this_machine, strategy):
+    constants = {"message_s": 1e-4, "byte_s": 1e-9, "saturation_s": 0.01}
+    free, apart = (changed(profile, server=Server(update_s=update_s, **constants)) for update_s in (0.0, 0.02))
+    shapes = [ClusterShape(strategy=strategy, workers=8, ps=ps, instance_type="here") for ps in (1, 8)]
+
+    (one, eight), (same, more) = (
+        [each.update_s for each in forecast_jobs(known, shapes, known_hosts=this_machine)] for known in (free, apart)
+    )
+
+    assert free.servers_cpu_s(1) == apart.servers_cpu_s(1) == pytest.approx(0.02)
+    assert apart.servers_cpu_s(8) > 3 * free.servers_cpu_s(8) > 0.06
+    assert one == pytest.approx(same) and more > eight
+
+
 def test_what_is_pushed_takes_no_longer_than_its_own_bytes(profile, this_machine):
     slow = this_machine["here"].model_copy(update={"network_base_gbps": 0.1, "network_peak_gbps": 0.1, "goodput": 1.0})
     shape = ClusterShape(strategy="ps-async", workers=1, instance_type="here", ps_instance_type="here")

@@ -10,20 +10,20 @@ from facesim.profiling import fits
 from facesim.profiling.profile import _server, batches_of
 
 
-def test_two_sets_of_variables_tell_what_a_message_and_a_byte_cost():
-    message_s, byte_s = 5e-5, 1.4e-9
-    sizes = [(28, 2 * 19_400_000), (300, 2 * 38_400)]
-    loads = [fits.Load(m, sent, message_s * m + byte_s / 2 * sent) for m, sent in sizes]
+def test_three_sets_of_variables_tell_what_an_update_a_message_and_a_byte_cost():
+    update_s, message_s, byte_s = 2e-3, 5e-5, 1.4e-9
+    sizes = [(28, 2 * 19_400_000), (300, 2 * 38_400), (4, 2 * 512)]
+    loads = [fits.Load(m, sent, update_s + message_s * m + byte_s / 2 * sent) for m, sent in sizes]
 
-    assert fits.server_constants(loads) == pytest.approx((message_s, byte_s), rel=1e-6)
+    assert fits.server_constants(loads) == pytest.approx((update_s, message_s, byte_s), rel=1e-6)
 
 
 def test_a_server_whose_messages_explain_everything_costs_nothing_a_byte_and_never_less():
-    loads = [fits.Load(100, 2e6, 0.010), fits.Load(300, 1e4, 0.035)]
+    loads = [fits.Load(100, 2e6, 0.010), fits.Load(300, 1e4, 0.035), fits.Load(4, 5e2, 0.0005)]
 
-    message_s, byte_s = fits.server_constants(loads)
+    update_s, message_s, byte_s = fits.server_constants(loads)
 
-    assert message_s > 0
+    assert message_s > 0 and update_s >= 0
     assert byte_s == 0
 
 
@@ -69,8 +69,10 @@ def cluster(step_s: float, compute_s: float) -> dict:
     parts = {"dispatch": 0.002, "dispatch, pull": 0.007, "compute (in the chief's process)": compute_s}
     saturated = {"update_s": 0.011, "alone_s": 0.022, "cpu_s": {"ps": 0.010}}
     by_messages = {"update_s": 0.009, "alone_s": 0.02, "cpu_s": {"ps": 0.008}}
+    by_updates = {"update_s": 0.002, "alone_s": 0.003, "cpu_s": {"ps": 0.002}}
     return {
-        "parts_s": parts, "saturated": saturated, "saturated_by_messages": by_messages, "cores": 1,
+        "parts_s": parts, "saturated": saturated, "saturated_by_messages": by_messages,
+        "saturated_by_updates": by_updates, "cores": 1,
         "alone": {"median_s": step_s + 0.002}, "together": {"drain_steps": 1.0},
     }  # fmt: skip
 

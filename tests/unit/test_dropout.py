@@ -67,6 +67,7 @@ def test_the_size_of_a_batch_may_be_unknown(tf, dropout):
 
 
 def test_tasks_load_it_with_tensorflow(tf):
+    import facesim.training.tensorflow.preload  # noqa: F401  # isort: skip  before TensorFlow imports Keras
     from keras.src.backend.tensorflow import random
 
     from facesim.training.tensorflow import dropout

@@ -7,6 +7,7 @@ multiplying by zeros and ones is faster than selecting.
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import tensorflow as tf
@@ -25,9 +26,11 @@ def dropout(inputs: tf.Tensor, rate: float, noise_shape: Any = None, seed: Any =
     """Keras' dropout: each unit of the `inputs` is 0 with probability `rate`, 0-1, to 1/131072, and else as much larger
     as keeps the mean. `noise_shape` says of which axes all units share their fate, where it has a 1.
     """
+    if not isinstance(rate, Real) or tf.config.list_logical_devices("GPU"):
+        return of_keras(inputs, rate, noise_shape, seed)
     levels = 2**8 if float(rate * 2**8).is_integer() else 2**16
     dropped = round(rate * levels)
-    if not 0 < dropped < levels or tf.config.list_logical_devices("GPU"):
+    if not 0 < dropped < levels:
         return of_keras(inputs, rate, noise_shape, seed)
     shape = tf.convert_to_tensor(random._get_concrete_noise_shape(inputs, noise_shape))
     drawn = _drawn(shape, tf.uint8 if levels == 2**8 else tf.uint16, random._cast_seed(random.draw_seed(seed)))
