@@ -20,8 +20,8 @@ from facesim.backends.kernels import FIXED, KERNELS
 
 _KERAS, _FACESIM, _NONE = "Keras' dropout", "facesim's dropout", "no dropout"
 
-#: Steps of one answer, and of the network's input.
-_STEPS, _SHAPE, _IDENTITIES = 20, (64, 64, 3), 40
+#: Steps of one answer.
+_STEPS = 20
 
 
 @click.command()
@@ -31,7 +31,7 @@ _STEPS, _SHAPE, _IDENTITIES = 20, (64, 64, 3), 40
 @click.option("--json", "path", type=click.Path(path_type=Path), help="also write the figures to this file")
 def main(rounds: int, model: str, batch: int, path: Path | None) -> None:
     os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", **KERNELS[FIXED]}
-    import facesim.training.tensorflow.preload  # noqa: F401  # isort: skip  before TensorFlow imports Keras
+    from facesim.training.tensorflow import kernels  # isort: skip  loads TensorFlow before Keras, as a task does
     from keras.src.backend.tensorflow import random
 
     from facesim.training.tensorflow import dropout
@@ -40,46 +40,18 @@ def main(rounds: int, model: str, batch: int, path: Path | None) -> None:
     steps = {}
     for name, kind in kinds.items():
         random.dropout = kind
-        steps[name] = _step(model, batch)
+        steps[name] = kernels.training_of(model, batch)
+        steps[name]().numpy()  # traced while this kind is in use
     figures, disturbed = in_rounds({name: lambda step=step: _cpu_ms(step) for name, step in steps.items()}, rounds)
     summary = show(f"a training step of {model}, batch {batch}", figures, _KERAS, "ms", disturbed=disturbed)
     click.echo("\n" + markdown(summary, f"python -m benchmarks.dropout --model {model} --rounds {rounds}"))
     write([summary], path)
 
 
-def _step(name: str, batch: int) -> Callable[[], Any]:
-    """A training step, traced and compiled."""
-    import keras
-    import numpy as np
-    import tensorflow as tf
-
-    from facesim import models
-    from facesim.spec.experiment import Experiment
-    from facesim.training.tensorflow.forward import forward_of
-    from facesim.training.tensorflow.objective import loss_for
-    from facesim.training.tensorflow.optimizer import FusedAdam
-    from facesim.training.tensorflow.step import compiled, training_step
-
-    keras.utils.set_random_seed(0)
-    model, optimizer = models.build(name, _SHAPE, _IDENTITIES), FusedAdam(1e-4)
-    optimizer.build(model.trainable_variables)
-    drawn = np.random.default_rng(0)
-    images = tf.constant(drawn.integers(0, 256, (batch, *_SHAPE), np.uint8))
-    labels = tf.constant(drawn.integers(0, _IDENTITIES, batch), tf.int32)
-    forward, loss = forward_of(model), loss_for(Experiment())
-
-    @compiled
-    def step() -> tf.Tensor:
-        return training_step(forward, optimizer, loss, images, labels, tf.constant(0))
-
-    step().numpy()
-    return lambda: step().numpy()
-
-
 def _cpu_ms(step: Callable[[], Any]) -> float:
     begin = time.process_time()
     for _ in range(_STEPS):
-        step()
+        step().numpy()
     return 1000 * (time.process_time() - begin) / _STEPS
 
 

@@ -299,12 +299,15 @@ class Profile(_Frozen):
         modelled_s, measured_s = sum(self.modelled_s(load)), self.served.saturation_s
         return measured_s / modelled_s if measured_s is not None and modelled_s else 1.0
 
+    def cpu_s_of_service(self, batch: float | None = None) -> float:
+        """CPU-seconds of a server in a cluster for each second of its service, which is that of a saturated one."""
+        return self.cpu_s_per_update.get("ps", 0.0) / max(float(np.sum(self.service_s(1, batch))), 1e-15)
+
     def servers_cpu_s(self, servers: int, batch: float | None = None) -> float:
         """CPU-seconds of so many servers together for an update of a cluster: more than one needs, for the work of an
         update beside its messages is done by each.
         """
-        more = np.sum(self.service_s(servers, batch)) / max(np.sum(self.service_s(1, batch)), 1e-15)
-        return float(more) * self.cpu_s_per_update.get("ps", 0.0)
+        return self.cpu_s_of_service(batch) * float(np.sum(self.service_s(servers, batch)))
 
     def save(self, file: Path) -> None:
         write_text(file, self.model_dump_json(indent=1) + "\n")

@@ -201,9 +201,8 @@ class Speeds:
         on = number[:, None] % hosts[:, None, None] == number
         flows = np.minimum(workers * table.flow()[rows], table.link(base=base, servers=True)[rows])
         own_link = np.minimum(servers * table.flow()[rows], table.link(base=base, servers=False)[rows])
-        cpu_s = np.array([profile.servers_cpu_s(servers, batch) for batch in batches])[place]
-        used_s = cpu_s / profile.machine.cores / table.ratio[rows]
-        beside = np.where(own_hosts, 0.0, used_s) / np.maximum(service_s.sum((0, 2)), 1e-15)
+        cpu_s = np.array([profile.cpu_s_of_service(batch) for batch in batches])[place]
+        beside = np.where(own_hosts, 0.0, cpu_s / profile.machine.cores / table.ratio[rows])
         sent_bytes = (pull_bytes + push_bytes).sum(1)
         pull, push = (
             _Way(

@@ -47,20 +47,26 @@ def main(parent: int, threads: int, precisions: list[Precision]) -> None:
 def _step(precision: Precision) -> Callable[[], float]:
     """A training step that returns the mean loss before it."""
     use_precision(precision)
+    step = training_of("paper-cnn", _BATCH)
+    return lambda: float(step().numpy()[0]) / _BATCH
+
+
+def training_of(name: str, batch: int) -> Callable[[], tf.Tensor]:
+    """A training step of a network on a batch of noise; it is compiled when it is called first."""
     keras.utils.set_random_seed(0)
-    model = models.build("paper-cnn", _SHAPE, _IDENTITIES)
+    model = models.build(name, _SHAPE, _IDENTITIES)
     optimizer = FusedAdam(1e-4)
     optimizer.build(model.trainable_variables)
     random = np.random.default_rng(0)
-    images = tf.constant(random.integers(0, 256, (_BATCH, *_SHAPE), np.uint8))
-    labels = tf.constant(random.integers(0, _IDENTITIES, _BATCH), tf.int32)
+    images = tf.constant(random.integers(0, 256, (batch, *_SHAPE), np.uint8))
+    labels = tf.constant(random.integers(0, _IDENTITIES, batch), tf.int32)
     forward, loss = forward_of(model), loss_for(Experiment())
 
     @compiled
     def step() -> tf.Tensor:
         return training_step(forward, optimizer, loss, images, labels, tf.constant(0))
 
-    return lambda: float(step().numpy()[0]) / _BATCH
+    return step
 
 
 def _losses(step: Callable[[], float]) -> list[float] | None:

@@ -34,6 +34,9 @@ class Factors(NamedTuple):
     left: tf.Tensor
     right: tf.Tensor
 
+    def product(self) -> tf.Tensor:
+        return tf.matmul(self.left, self.right, transpose_a=True)
+
 
 class Products:
     """Those among the gradients of `variables`, in a worker's steps of so many `examples` at the most.
@@ -137,7 +140,7 @@ def _in_slot(factor: tf.Tensor, rows: int, number: tf.Tensor, count: int) -> tf.
 def product(piece: tf.Variable, left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
     """left^T right, computed on the device that holds `piece`."""
     with tf.device(piece.device):
-        return tf.matmul(left, right, transpose_a=True)
+        return Factors(left, right).product()
 
 
 def _factors(parts: list[Gradient], shape: Sequence[int]) -> list[tf.Tensor] | None:

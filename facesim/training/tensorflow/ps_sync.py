@@ -223,15 +223,15 @@ def _received(variable: tf.Variable, form: _Form, parts: list[tf.Tensor]) -> Gra
 def _weighted(gradient: Gradient | Factors, weight: tf.Tensor) -> Gradient:
     """A gradient times a weight, float32 ()."""
     if isinstance(gradient, Factors):
-        return weight * tf.cast(tf.matmul(*gradient, transpose_a=True), weight.dtype)
+        return weight * tf.cast(gradient.product(), weight.dtype)
     return with_values(gradient, weight * values_of(gradient))
 
 
 def _sum(gradients: Sequence[Gradient | Factors]) -> Gradient:
     """The sum of gradients of a variable. Those that are of some rows may be of different ones: of two batches."""
     if isinstance(gradients[0], Factors):
-        left, right = (tf.concat(of_all, axis=0) for of_all in zip(*gradients))
-        return tf.cast(tf.matmul(left, right, transpose_a=True), tf.float32)
+        of_all = Factors(*(tf.concat(same, axis=0) for same in zip(*gradients)))
+        return tf.cast(of_all.product(), tf.float32)
     if not isinstance(gradients[0], tf.IndexedSlices):
         return tf.add_n(gradients)
     rows, places = tf.unique(tf.concat([each.indices for each in gradients], axis=0))
