@@ -162,7 +162,7 @@ def forecast_jobs(
     burst, base = Speeds(table, base=False), Speeds(table, base=True)
     updates = -(-profile.examples // batch) * epochs
     count = epochs if evaluations is None else evaluations
-    return _forecasts_of(table, burst, base, updates, epochs, count, widths or published_widths(), spot_risk, outside)
+    return _forecasts_of(table, burst, base, updates, count, widths or published_widths(), spot_risk, outside)
 
 
 def _forecasts_of(
@@ -170,7 +170,6 @@ def _forecasts_of(
     burst: Speeds,
     base: Speeds,
     updates: int,
-    epochs: int,
     evaluations: int,
     widths: Widths,
     risk: SpotRisk,
@@ -186,7 +185,8 @@ def _forecasts_of(
     if profile.drain_steps is not None:  # those that share cores: who is left has more of them
         steps = np.where(one_host, steps * profile.drain_steps / ((WORKERS - 1) / 2), steps)
     update_s = (burst_s + base_s) / updates
-    drain_s = steps * update_s * epochs
+    pauses = max(evaluations, 1)  # asynchronous workers go on from epoch to epoch until one is due
+    drain_s = steps * update_s * pauses
     start_s = np.where(one_host, fixed.to_first_step_s(True), fixed.to_first_step_s(False)) / table.ratio
     evaluation_s = evaluations * fixed.evaluation_s / table.ratio
     trained_s = burst_s + base_s + drain_s + evaluation_s
@@ -206,7 +206,7 @@ def _forecasts_of(
     training_bound = np.where(base_s > burst_s, base.bound, burst.bound)
     bound = np.where(fixed_s > trained_s, START_UP, training_bound)
     idle = np.minimum(base.idle_s / (table.workers * update_s), 1.0)
-    staleness = np.where(table.asynchronous, laws.mean_staleness(table.workers, updates / epochs, idle), 0.0)
+    staleness = np.where(table.asynchronous, laws.mean_staleness(table.workers, updates / pauses, idle), 0.0)
     assumed: dict[tuple[object, ...], tuple[str, ...]] = {}
     forecasts = []
     for place, shape in enumerate(table.shapes):

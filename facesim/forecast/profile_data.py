@@ -154,7 +154,7 @@ class Profile(_Frozen):
     `parts_s` are the parts of a parameter-server step by name, one worker alone.
     `cpu_s_per_update` are CPU-seconds of each role for an update when `WORKERS` share the cores; `worker_cpu_s` of a
     worker's update that has them to itself, None: as many. `disturbed`: something else used the machine, so that
-    the figures are less sure. `drain_steps` is what the end of an epoch cost `WORKERS` that share the cores, in steps;
+    the figures are less sure. `drain_steps` is what a pause cost `WORKERS` that share the cores, in steps;
     None: as the formula says. `server`, and what else is of parameter servers, is left out where the `framework` has
     none. `options` are those of the experiment, beside the model, that speed depends on, and `identities` how many it
     tells apart: empty and None in profiles that do not say it.

@@ -265,7 +265,7 @@ def _of_the_phases(forecast: Forecast) -> Step:
         ("start to the first step", phases.start_s),
         (f"{forecast.updates:,} updates in the network's burst phase", phases.training_burst_s),
         ("and in its base phase", phases.training_base_s),
-        ("workers that wait for the last at the end of each epoch", phases.drain_s),
+        ("workers that wait for the last before each evaluation", phases.drain_s),
         ("evaluations", phases.evaluation_s),
         ("work again after interruptions", phases.interrupted_s),
         ("upload of results", phases.upload_s),

@@ -66,17 +66,21 @@ def check_replayable(job: Job) -> None:
 def replay(job: Job, orders: Sequence[Order] | None, folder: Path, inputs: Inputs, tick: Callable[[], None]) -> Curve:
     """Train in one process what the job would train on its cluster, in `folder`, which becomes its run directory.
 
-    `orders` are those of the epochs of asynchronous workers; None for a strategy that needs none.
+    `orders` are those of asynchronous workers' updates, which pause where the job evaluates; None for a strategy that
+    needs none.
 
     Raises:
-        InputError: asynchronous workers have no orders, or fewer than epochs; the framework is not TensorFlow.
+        InputError: asynchronous workers have no orders, or of too few updates; the framework is not TensorFlow.
         FacesimError: the process failed.
     """
     check_replayable(job)
-    if job.strategy.asynchronous and (orders is None or len(orders) < job.experiment.epochs):
-        raise InputError(
-            f"{len(orders or ())} orders of updates for {job.experiment.epochs} epochs: a replay needs one for each"
-        )
+    if job.strategy.asynchronous:
+        due, known = job.experiment.epochs * updates_of_epoch(job, inputs), sum(map(len, orders or ()))
+        if known < due:
+            raise InputError(
+                f"the order of {known} updates is known, and {job.experiment.epochs} epochs are {due}: a replay needs "
+                "that of each"
+            )
     job = job.model_copy(update={"recovery": Recovery(checkpoint_s=0), "faults": (), "spot": None})
     run = Run.create(folder, job)
     if orders is not None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import time
-from collections import deque
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -72,7 +73,7 @@ def fit(context: Context, replicas: Replicas, *, everyone_evaluates: bool = Fals
             return evaluator(context.data.images, context.data.labels, indices)
 
     while state.epoch <= experiment.epochs:
-        _train_epoch(context, replicas, state, checkpoints)
+        _train_until_evaluation(context, replicas, state, checkpoints)
         if context.stopping or state.epoch == experiment.epochs:
             record_connections(context.run, context.task)  # now: they close when a peer ends
         if context.stopping:  # also if it was asked to between two epochs
@@ -85,8 +86,7 @@ def fit(context: Context, replicas: Replicas, *, everyone_evaluates: bool = Fals
             held_out = {"held_out_accuracy": accuracy, "held_out_loss": loss}
             state.found |= held_out
             values |= held_out
-        state.history.append((record.write(values), values))
-        state.epoch, state.done, state.of_epoch, state.epoch_s = state.epoch + 1, 0, Counts(), 0.0
+        _end_epoch(context, state, values, Counts())
 
     if evaluates and not context.stopping:
         state.found["training_accuracy"] = evaluate(context.train_indices).accuracy
@@ -123,27 +123,90 @@ def _begin(context: Context, checkpoints: CheckpointManager) -> TrainState:
     return state
 
 
-def _train_epoch(context: Context, replicas: Replicas, state: TrainState, checkpoints: CheckpointManager) -> None:
-    """Train on the epoch's examples that are left, unless asked to stop, and write the checkpoints that are due."""
-    job = context.job
-    batches = deque(epoch_batches(context.train_indices, job.update_batch, context.seed, state.epoch, state.done))
+def _train_until_evaluation(
+    context: Context, replicas: Replicas, state: TrainState, checkpoints: CheckpointManager
+) -> None:
+    """Train on the examples that are left of the epoch, unless asked to stop, and write the checkpoints that are due.
+
+    Asynchronous workers go on with the next epochs until an evaluation is due: who has nothing to do at the end of one
+    would wait for the others.
+    """
+    job, last = context.job, state.epoch
+    if job.strategy.asynchronous:
+        every = job.experiment.evaluate_every
+        last = min(job.experiment.epochs, math.ceil(state.epoch / every) * every)
+    batches = _batches_of(context, state, last)
+    left = (last - state.epoch + 1) * _updates_of_epoch(context) - math.ceil(state.done / job.update_batch)
     pause = replicas.steps_per_exchange or 1
 
     def until_pause() -> Iterator[np.ndarray]:
+        nonlocal left
         step = state.counts.last_version
-        for given in range(len(batches)):
-            if given % pause == 0 and (context.stopping or checkpoints.due(step + given)):
+        for given in itertools.count():
+            if not left or (given % pause == 0 and (context.stopping or checkpoints.due(step + given))):
                 return
-            state.done += len(batches[0])
-            yield batches.popleft()
+            batch = next(batches)
+            left -= 1
+            state.done += len(batch)
+            yield batch
 
-    while batches and not context.stopping:
-        before = state.done // job.update_batch
+    while left and not context.stopping:
         with phase(TRAINING):
-            _train_some(context, state, replicas.train(until_pause()), before)
-        if batches and not context.stopping:
+            _train_some(context, state, replicas.train(until_pause()))
+        if left and not context.stopping:
             with phase("checkpoint"):
                 checkpoints.save(state)
+    _check_finite(context, state)
+
+
+def _updates_of_epoch(context: Context) -> int:
+    return math.ceil(len(context.train_indices) / context.job.update_batch)
+
+
+def _batches_of(context: Context, state: TrainState, last: int) -> Iterator[np.ndarray]:
+    """The batches that are left of the epochs from the state's to the `last`."""
+    job, done = context.job, state.done
+    for epoch in range(state.epoch, last + 1):
+        yield from epoch_batches(context.train_indices, job.update_batch, context.seed, epoch, done)
+        done = 0
+
+
+def _train_some(context: Context, state: TrainState, results: Iterator[StepResult]) -> None:
+    """Take what workers did for the updates that are being made, from the batches that are left of the epoch on."""
+    record, first, job = context.recorder, context.trains_first, context.job
+    updates = _updates_of_epoch(context)
+    began, before = state.epoch, math.ceil(state.done / job.update_batch)
+    later = defaultdict[int, Counts](Counts)  # of epochs that have begun while the state's has not ended
+    begin = epoch_begin = recorded = time.perf_counter()
+    for number, result in enumerate(results):
+        progressed()
+        now = time.perf_counter()
+        if first:
+            context.trains_first = first = False
+            record.phase("first_step_s", now - begin)
+            record.since_launch("launch_to_first_step_s")
+        epoch = began
+        if job.strategy.asynchronous:  # a result is an update
+            place = before + (number if result.batch is None else result.batch)
+            epoch, batch = began + place // updates, place % updates
+            context.order.add(epoch, batch, result.worker, result.version_read, result.version)
+        state.add(result, later[epoch] if epoch > state.epoch else None)
+        reached(result.version + 1)
+        while later and state.of_epoch.updates == updates:
+            state.epoch_s, epoch_begin = state.epoch_s + now - epoch_begin, now
+            _end_epoch(context, state, _values_of(state), later.pop(state.epoch + 1, Counts()))
+        if now - recorded > _PROGRESS_S:
+            recorded = now
+            record.write({"examples": state.counts.examples, "updates": state.counts.updates})
+    now = time.perf_counter()
+    state.epoch_s += now - epoch_begin
+    record.phase("training_s", now - begin)
+    context.order.flush()
+
+
+def _check_finite(context: Context, state: TrainState) -> None:
+    """Raise an error if the loss is not a number."""
+    job = context.job
     if not math.isfinite(state.of_epoch.loss_sum):
         wider = ", or give --precision float32, whose range is larger" if job.experiment.precision == "float16" else ""
         raise FloatingPointError(
@@ -152,38 +215,23 @@ def _train_epoch(context: Context, replicas: Replicas, state: TrainState, checkp
         )
 
 
-def _train_some(context: Context, state: TrainState, results: Iterator[StepResult], before: int) -> None:
-    """Take what workers did for the updates that are being made, from the epoch's batches after the first `before`."""
-    record, first = context.recorder, context.trains_first
-    begin = recorded = time.perf_counter()
-    for result in results:
-        progressed()
-        now = time.perf_counter()
-        if first:
-            context.trains_first = first = False
-            record.phase("first_step_s", now - begin)
-            record.since_launch("launch_to_first_step_s")
-        state.add(result)
-        if result.batch is not None:
-            context.order.add(state.epoch, before + result.batch, result.worker, result.version_read, result.version)
-        reached(result.version + 1)
-        if now - recorded > _PROGRESS_S:
-            recorded = now
-            record.write({"examples": state.counts.examples, "updates": state.counts.updates})
-    seconds = time.perf_counter() - begin
-    state.epoch_s += seconds
-    record.phase("training_s", seconds)
-    context.order.flush()
+def _end_epoch(context: Context, state: TrainState, values: dict[str, float], of_next: Counts) -> None:
+    """Record what was found of the epoch that has ended, and go on to the next, of which so much is counted already."""
+    _check_finite(context, state)
+    state.history.append((context.recorder.write(values), values))
+    state.epoch, state.done = state.epoch + 1, state.done - len(context.train_indices)
+    state.of_epoch, state.epoch_s = of_next, 0.0
 
 
 def _values_of(state: TrainState) -> dict[str, float]:
-    """What is recorded of the epoch that has ended."""
+    """What is recorded of the epoch that has ended. Its rate is of all that was done since the one before ended."""
     counts, epoch = state.counts, state.of_epoch
+    examples = counts.examples - (state.history[-1][1]["examples"] if state.history else 0)
     return {
         "epoch": state.epoch,
         "examples": counts.examples,
         "updates": counts.updates,
-        "images_per_s": epoch.examples / state.epoch_s,
+        **({"images_per_s": examples / state.epoch_s} if examples else {}),  # two may end with the same update
         "loss": epoch.loss_sum / epoch.examples,
         "running_accuracy": epoch.correct / epoch.examples,
         "staleness_mean": epoch.staleness_mean,

@@ -7,6 +7,7 @@ make the same updates. Without TensorFlow, so that a forecast can use it.
 from __future__ import annotations
 
 import csv
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +28,11 @@ _FIELDS = ("epoch", "batch", "worker", "version_read", "version")
 
 @dataclass(frozen=True, eq=False)
 class Order:
-    """An epoch's updates in the order of their application.
+    """The updates of one epoch or more in the order of their application, from one moment when none is under way to
+    another.
 
-    Update k was made by `workers[k]` from batch `batches[k]` of the epoch and the parameters after the epoch's first
-    `versions_read[k]` updates: arrays (updates,).
+    Update k was made by `workers[k]` from batch `batches[k]`, counted on from epoch to epoch, and the parameters after
+    the first `versions_read[k]` of these updates: arrays (updates,).
 
     Raises:
         InputError: a batch comes twice or not at all, or an update read what did not exist yet.
@@ -56,7 +58,7 @@ class Order:
         return np.arange(len(self)) - self.versions_read
 
     def events(self) -> list[tuple[int, bool]]:
-        """What happens in an epoch, in order: (update, False) when the forward pass of an update is over, (update,
+        """What happens, in order: (update, False) when the forward pass of an update is over, (update,
         True) when its gradient is applied. That of update k comes between the version that it read and the one that it
         makes, somewhere about half way: pulling and the forward pass take about as long as the backward pass and
         pushing.
@@ -68,7 +70,7 @@ class Order:
         return [(int(place % len(self)), bool(place >= len(self))) for place in np.argsort(times, kind="stable")]
 
     def is_read(self) -> NDArray[np.bool_]:
-        """(updates + 1,) whether anybody reads a version, the first being that at the epoch's beginning."""
+        """(updates + 1,) whether anybody reads a version, the first being that before the updates."""
         read = np.zeros(len(self) + 1, bool)
         read[self.versions_read] = True
         return read
@@ -95,7 +97,8 @@ class OrderRecorder:
 
 
 def read_orders(file: Path) -> list[Order]:
-    """The order of each epoch that a run recorded whole, from the first on.
+    """The orders of the epochs that a run recorded whole, from the first on: one for each stretch of epochs between
+    which workers went on without a pause.
 
     Raises:
         InputError: there is no such file, or an update is missing in it.
@@ -120,23 +123,27 @@ def read_orders(file: Path) -> list[Order]:
             updates = {number: update for number, update in updates.items() if number < version}
         begun.add(version)
         updates[version] = (epoch, batch, worker, version_read)
-    return list(_epochs(file, updates))
+    return list(_stretches(file, updates))
 
 
-def _epochs(file: Path, updates: dict[int, tuple[int, int, int, int]]) -> Iterator[Order]:
-    versions = sorted(updates)
-    if versions != list(range(len(versions))):
+def _stretches(file: Path, updates: dict[int, tuple[int, int, int, int]]) -> Iterator[Order]:
+    count = len(updates)
+    if sorted(updates) != list(range(count)):
         raise InputError(f"the order of updates {file} has gaps: a worker was lost, and what it did is not known")
-    begin = 0
-    while begin < len(versions):
-        epoch, end = updates[begin][0], begin
-        while end < len(versions) and updates[end][0] == epoch:
-            end += 1
-        _, batches, workers, read = (np.array(each) for each in zip(*(updates[v] for v in range(begin, end))))
-        if end == len(versions) and sorted(batches.tolist()) != list(range(len(batches))):
-            return  # it was stopped within this epoch
-        yield Order(workers, read - begin, batches)
-        begin = end
+    if not updates:
+        return
+    epochs, batches, workers, read = np.array([updates[version] for version in range(count)]).T
+    # A stretch ends where all updates of its epochs have been applied, and nobody has read before that what comes then.
+    latest_before = np.maximum.accumulate(epochs)[:-1]
+    first_after, read_after = (np.minimum.accumulate(each[::-1])[::-1][1:] for each in (epochs, read))
+    ends = 1 + np.flatnonzero((latest_before < first_after) & (read_after >= np.arange(1, count)))
+    for begin, end in itertools.pairwise([0, *ends.tolist(), count]):
+        here = slice(begin, end)
+        _, of_stretch, sizes = np.unique(epochs[here], return_inverse=True, return_counts=True)
+        counted_on = batches[here] + (np.cumsum(sizes) - sizes)[of_stretch]
+        if end == count and sorted(counted_on.tolist()) != list(range(end - begin)):
+            return  # it was stopped within these epochs
+        yield Order(workers[here], read[here] - begin, counted_on)
 
 
 def write_orders(file: Path, orders: Iterable[Order]) -> None:

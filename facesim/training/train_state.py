@@ -80,7 +80,8 @@ class TrainState:
 
     Attributes:
         epoch: the epoch that is being trained, from 1.
-        done: training examples of that epoch whose gradients have been applied.
+        done: training examples of that epoch whose gradients have been applied; while steps are under way, examples
+            that have been handed out, of the next epochs too.
         counts, of_epoch: of the whole training and of that epoch.
         epoch_s: seconds that the epoch's steps have taken.
         found: the last accuracies and losses.
@@ -102,9 +103,11 @@ class TrainState:
     resized: Counts | None = None
     starts: int = 0
 
-    def add(self, result: StepResult) -> None:
-        for counts in filter(None, (self.counts, self.of_epoch, self.resized)):
-            counts.add(result)
+    def add(self, result: StepResult, of_epoch: Counts | None = None) -> None:
+        """Count a result, of this epoch or of the one that `of_epoch` counts."""
+        for counts in (self.counts, of_epoch or self.of_epoch, self.resized):
+            if counts:
+                counts.add(result)
 
     def to_json(self) -> dict[str, Any]:
         return {name: value.to_json() if isinstance(value, Counts) else value for name, value in vars(self).items()}

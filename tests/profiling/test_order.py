@@ -39,6 +39,25 @@ def test_what_is_recorded_is_read_again_by_epochs(tmp_path):
     assert list(second.staleness) == [0, 1]
 
 
+def test_epochs_between_which_workers_went_on_are_one_order(tmp_path):
+    file = tmp_path / "order.csv"
+    recorder = OrderRecorder(file)
+    for row in [
+        (1, 0, 0, 0, 0), (2, 0, 1, 1, 1), (1, 1, 2, 0, 2), (2, 1, 1, 2, 3),  # nobody waited at the end of the first
+        (3, 0, 0, 4, 4), (3, 1, 0, 5, 5),
+        (4, 1, 0, 5, 6), (4, 0, 1, 6, 7),  # one read before the last update of the epoch before
+        (5, 0, 0, 8, 8),
+    ]:  # fmt: skip
+        recorder.add(*row)
+    recorder.flush()
+
+    two, next_two, rest = read_orders(file)
+
+    assert (list(two.batches), list(two.versions_read)) == ([0, 2, 1, 3], [0, 1, 0, 2])
+    assert (list(next_two.batches), list(next_two.versions_read)) == ([0, 1, 3, 2], [0, 1, 1, 2])
+    assert list(rest.batches) == [0]  # as far as it went: every update until it was stopped is known
+
+
 def test_what_came_after_the_checkpoint_from_which_a_run_goes_on_is_replaced(tmp_path):
     file = tmp_path / "order.csv"
     before = OrderRecorder(file)

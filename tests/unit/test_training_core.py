@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from facesim.data import prepare
+from facesim.metrics.files import read_samples
 from facesim.runs.directory import Run
 from facesim.spec.job import make_job
 from facesim.training.context import Context, open_context
 from facesim.training.loop import fit
+from facesim.training.order import read_orders
 from facesim.training.protocols import Evaluation, Evaluator, Replicas, StepResult
 from facesim.util.errors import FacesimError
 
@@ -79,6 +81,28 @@ class SoftmaxRegression:
         return -np.log((shares * truth).sum(axis=1)), shares.argmax(axis=1) == labels, shares - truth
 
 
+class Unordered(SoftmaxRegression):
+    """Three workers that hold a batch each; whoever is drawn makes the next update. Counts the times it is begun."""
+
+    def __init__(self, context: Context, stop_after: int | None = None):
+        super().__init__(context, stop_after)
+        self.begun, self._draw = 0, np.random.default_rng(1)
+
+    def train(self, batches: Iterable[np.ndarray]) -> Iterator[StepResult]:
+        self.begun += 1
+        given, held = enumerate(batches), dict[int, tuple[int, np.ndarray, int]]()
+        while True:
+            for worker in sorted({0, 1, 2} - held.keys()):
+                if some := next(given, None):
+                    held[worker] = (*some, int(self._updates))
+            if not held:
+                return
+            worker = int(self._draw.choice(sorted(held)))
+            place, batch, read = held.pop(worker)
+            for result in super().train([batch]):
+                yield result._replace(worker=worker, version_read=read, batch=place)
+
+
 @pytest.fixture(autouse=True)
 def ends_as_before():
     """`fit` answers SIGTERM, which belongs to a task's process."""
@@ -133,6 +157,69 @@ def test_what_was_stopped_continues_to_the_same_bits(begin):
     outcome = continued._context.run.outcome()
     assert not outcome.stopped
     assert outcome.counted.examples == outcome.counted.examples_due
+
+
+EPOCHS = 6
+ASYNC = {"strategy": "ps-async", "workers": 3, "epochs": EPOCHS, "batch": 10}  # 6 updates an epoch, the last of 6
+
+
+def epochs_of(context: Context) -> list[dict[str, float]]:
+    samples = read_samples(context.run.directory)
+    names = ("epoch", "examples", "images_per_s", "loss", "held_out_accuracy")
+    columns = {name: samples[samples["name"] == name] for name in names}
+    return [
+        {
+            name: row["value"]
+            for name, rows in columns.items()
+            for _, row in rows[rows["time_unix_s"] == when].iterrows()
+        }
+        for when in columns["epoch"]["time_unix_s"]
+    ]
+
+
+@pytest.mark.parametrize("every", [1, 2, 4, 6])
+def test_asynchronous_workers_go_on_from_epoch_to_epoch_until_an_evaluation_is_due(begin, every):
+    context = begin("run", **ASYNC, evaluate_every=every)
+    replicas = Unordered(context)
+
+    fit(context, replicas)
+
+    evaluated = sorted({*range(every, EPOCHS + 1, every), EPOCHS})
+    assert replicas.begun == len(evaluated)
+    outcome = context.run.outcome()
+    assert outcome.counted.examples == outcome.counted.examples_due == EPOCHS * 56
+    epochs = epochs_of(context)
+    assert [row["epoch"] for row in epochs] == list(range(1, EPOCHS + 1))
+    assert [row["epoch"] for row in epochs if "held_out_accuracy" in row] == evaluated
+    assert all(row["loss"] > 0 for row in epochs)
+    orders = read_orders(context.run.order_file)
+    assert sum(map(len, orders)) == outcome.updates == EPOCHS * 6
+    assert len(orders) >= len(evaluated)
+    # Nobody's work is of another epoch than was said, and where none was evaluated some began before one had ended.
+    rows = np.loadtxt(context.run.order_file, delimiter=",", skiprows=1, dtype=int)
+    assert sorted(map(tuple, rows[:, :2])) == [(epoch, batch) for epoch in range(1, EPOCHS + 1) for batch in range(6)]
+    mixed = {epoch for epoch in range(1, EPOCHS) if np.any(rows[rows[:, 0] > epoch, 3] < 6 * epoch)}
+    assert bool(mixed) == (every > 1)
+    assert not mixed & set(evaluated)
+
+
+@pytest.mark.parametrize(("stop_after", "steps"), [(17, 0), (18, 0), (29, 0), (29, 5), (29, 6), (23, 7)])
+def test_asynchronous_workers_that_were_stopped_between_epochs_make_each_update_once(begin, stop_after, steps):
+    job = ASYNC | {"evaluate_every": EPOCHS, "checkpoint_steps": steps}
+    stopped = Unordered(begin("run", **job), stop_after)
+    fit(stopped._context, stopped)
+
+    context = begin("run", **job)
+    fit(context, Unordered(context))
+
+    outcome = context.run.outcome()
+    assert not outcome.stopped
+    assert outcome.counted.examples == outcome.counted.examples_due
+    assert outcome.updates == EPOCHS * 6
+    epochs = epochs_of(context)
+    assert [row["epoch"] for row in epochs] == list(range(1, EPOCHS + 1))
+    assert all(row.get("images_per_s", 1) > 0 for row in epochs)
+    assert sum(map(len, read_orders(context.run.order_file))) == EPOCHS * 6
 
 
 def test_a_checkpoint_of_another_experiment_is_refused(begin, tmp_path):

@@ -295,11 +295,11 @@ def shared_hosts_step_s(
 
 
 def mean_staleness(workers: ArrayLike, updates: ArrayLike, idle_share: ArrayLike = 0.0) -> Array:
-    """The mean staleness of an epoch's `updates` by asynchronous workers, who for `idle_share` of a step neither pull,
-    compute nor push.
+    """The mean staleness of `updates` by asynchronous workers who begin together, and who for `idle_share` of a step
+    neither pull, compute nor push.
 
-    Between a worker's reading and its applying every other makes one update, whatever their speeds: w - 1. An epoch
-    begins with all reading the same, so its first w updates have 0, 1, ..., w - 1. What others do while a worker waits
+    Between a worker's reading and its applying every other makes one update, whatever their speeds: w - 1. They
+    begin with all reading the same, so the first w updates have 0, 1, ..., w - 1. What others do while a worker waits
     for its next batch makes nothing stale.
 
     Source: counting, and Little's law (1961) for the share; ours.
@@ -311,7 +311,8 @@ def mean_staleness(workers: ArrayLike, updates: ArrayLike, idle_share: ArrayLike
 
 
 def drain_s(workers: ArrayLike, updates_per_s: ArrayLike) -> Array:
-    """What the end of an epoch costs asynchronous workers: those that are done wait for the rest, about (w-1)/2 steps.
+    """What a pause costs asynchronous workers, as for an evaluation: those that are done wait for the rest, about
+    (w-1)/2 steps.
 
     Source: the remaining time of w steps that are spread evenly over their length; ours.
     """

@@ -66,7 +66,7 @@ def _replicas(context: Context) -> Replicas:
 
 
 class Stale(KerasReplicas):
-    """One set of parameters, and the versions of it that the orders' updates read; an order for each epoch.
+    """One set of parameters, and the versions of it that the orders' updates read.
 
     Moving statistics are no part of a gradient: what a batch adds to them is added when its forward pass is over, to
     what they are then.
@@ -77,7 +77,7 @@ class Stale(KerasReplicas):
     def __init__(self, context: Context, orders: list[Order]):
         self._labels = context.data.labels
         self._orders = iter(orders)
-        self._made = 0  # updates, in epochs that are done
+        self._made = 0  # updates, by the orders that are done
         model, optimizer = build(context)
         super().__init__(context, model, optimizer)
         self.exchange_bytes = self.parameter_bytes
@@ -123,19 +123,30 @@ class Stale(KerasReplicas):
         self._gradient, self._apply, self._newest = gradient, apply, newest
 
     def train(self, batches: Iterable[np.ndarray]) -> Iterator[StepResult]:
-        """An epoch. One batch may be used before those that come earlier: they are taken as far as need be."""
-        try:
-            order = next(self._orders)
-        except StopIteration:
-            raise InputError("there are fewer orders of updates than epochs") from None
-        given, held = self.with_classes(batches), list[tuple[np.ndarray, tuple[np.ndarray, ...]]]()
+        given, done = self.with_classes(batches), 0
+        for first in given:
+            try:
+                order = next(self._orders)
+            except StopIteration:
+                raise InputError("there are fewer orders of updates than epochs") from None
+            yield from self._in_order(order, itertools.chain([first], given), done)
+            done += len(order)
+
+    def _in_order(
+        self, order: Order, batches: Iterator[tuple[np.ndarray, tuple[np.ndarray, ...]]], before: int
+    ) -> Iterator[StepResult]:
+        """The updates of an order, from batches of which so many came `before`.
+
+        One may be used before those that come earlier: they are taken as far as need be.
+        """
+        held = list[tuple[np.ndarray, tuple[np.ndarray, ...]]]()
         versions, computed = {0: self._newest()}, dict[int, tuple[np.ndarray, list[tf.Tensor]]]()
         is_read = order.is_read()
         readers = np.bincount(order.versions_read, minlength=len(order) + 1)
         for number, applies in order.events():
             version, batch = int(order.versions_read[number]), int(order.batches[number])
             if not applies:
-                held += itertools.islice(given, max(0, batch + 1 - len(held)))
+                held += itertools.islice(batches, max(0, batch + 1 - len(held)))
                 if len(held) <= batch:  # asked to stop
                     return
                 indices, classes = held[batch]
@@ -154,7 +165,7 @@ class Stale(KerasReplicas):
                 versions[number + 1] = self._newest()
             yield StepResult(
                 float(packed[0]), int(packed[1]), int(packed[2]), int(order.workers[number]),
-                self._made + version, self._made + number, batch,
+                self._made + version, self._made + number, before + batch,
             )  # fmt: skip
         self._made += len(order)
 
