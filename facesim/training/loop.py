@@ -8,7 +8,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -76,6 +76,8 @@ def fit(context: Context, replicas: Replicas, *, everyone_evaluates: bool = Fals
         _train_until_evaluation(context, replicas, state, checkpoints)
         if context.stopping or state.epoch == experiment.epochs:
             record_connections(context.run, context.task)  # now: they close when a peer ends
+            if not context.stopping:
+                _meet(replicas)
         if context.stopping:  # also if it was asked to between two epochs
             with phase("checkpoint"):
                 checkpoints.save(state)
@@ -95,6 +97,14 @@ def fit(context: Context, replicas: Replicas, *, everyone_evaluates: bool = Fals
         with record.timed("save_s"):
             save_network(replicas, context.run.model_file)
     outcome(context, state, replicas).write(context.outcome_file)
+
+
+def _meet(replicas: Replicas) -> None:
+    """Wait until the others have recorded their connections, too: those with this process close when it ends."""
+    meet = getattr(replicas, "meet", None)
+    if meet:
+        with suppress(Exception):  # who was asked to stop just now has ended: nothing is left to wait for
+            meet()
 
 
 def save_network(replicas: Replicas, file: Path) -> None:

@@ -49,8 +49,9 @@ class Peers:
         number = number_on_host(self.addresses, rank)
         if devices and number >= devices:
             raise FacesimError(
-                f"this host has {devices} GPUs, and {number + 1} or more workers, which need one each: give fewer "
-                "--workers, or --workers-per-host, or instances with more GPUs"
+                f"this host has {devices} GPU{'s' if devices > 1 else ''}, and {number + 1} or more workers, which "
+                "need one each: give fewer --workers, or --workers-per-host, or instances with more GPUs; with "
+                "CUDA_VISIBLE_DEVICES=-1 they compute on processors"
             )
         return number if devices else 0
 

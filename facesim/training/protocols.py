@@ -77,6 +77,10 @@ class Replicas(Protocol):
         `steps_per_exchange`. When this is through, no update is under way.
         """
 
+    # Replicas of several processes, none of which outlives the others, also have
+    #     def meet(self) -> None
+    # which returns when all have called it.
+
     def variables(self) -> list[np.ndarray]:
         """The values of the network's and then the optimiser's variables, always in the same order: with them any
         strategy of the framework can continue where another stopped.

@@ -15,6 +15,7 @@ from facesim.metrics.files import read_samples
 from facesim.runs.directory import Run
 from facesim.spec.job import make_job
 from facesim.training.context import Context, open_context
+from facesim.training.keras.updates import joint_updates
 from facesim.training.loop import fit
 from facesim.training.order import read_orders
 from facesim.training.protocols import Evaluation, Evaluator, Replicas, StepResult
@@ -220,6 +221,43 @@ def test_asynchronous_workers_that_were_stopped_between_epochs_make_each_update_
     assert [row["epoch"] for row in epochs] == list(range(1, EPOCHS + 1))
     assert all(row.get("images_per_s", 1) > 0 for row in epochs)
     assert sum(map(len, read_orders(context.run.order_file))) == EPOCHS * 6
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_replicas_meet_when_their_connections_are_on_record_and_not_where_they_were_stopped(begin, monkeypatch, gone):
+    happened = []
+
+    def meet() -> None:
+        happened.append("met")
+        if gone:
+            raise ConnectionError("the other was stopped")
+
+    monkeypatch.setattr("facesim.training.loop.record_connections", lambda *_: happened.append("recorded"))
+    for stop_after in (17, None):
+        replicas = SoftmaxRegression(begin("run"), stop_after)
+        replicas.meet = meet
+        fit(replicas._context, replicas)
+
+    assert happened == ["recorded", "recorded", "met"]
+    assert not replicas._context.run.outcome().stopped
+
+
+@pytest.mark.parametrize(("ahead", "expected"), [(False, "u0 r0 u1 r1 u2 r2"), (True, "u0 u1 r0 u2 r1 r2")])
+def test_an_update_is_begun_before_the_last_one_s_results_are_read(ahead, expected):
+    happened = []
+
+    def update(indices: np.ndarray, share: float) -> int:
+        happened.append(f"u{indices[0]}")
+        return int(indices[0])
+
+    def read(found: int) -> list[list[float]]:
+        happened.append(f"r{found}")
+        return [[1.5, 1.0, 2.0]]
+
+    results = list(joint_updates([np.array([number]) for number in range(3)], 10, update, read, ahead=ahead))
+
+    assert " ".join(happened) == expected
+    assert [(result.version, result.loss_sum) for result in results] == [(10, 1.5), (11, 1.5), (12, 1.5)]
 
 
 def test_a_checkpoint_of_another_experiment_is_refused(begin, tmp_path):

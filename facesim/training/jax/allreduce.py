@@ -17,7 +17,7 @@ from facesim.training.jax.connecting import Workers, joined
 from facesim.training.jax.network import Arrays, JaxReplicas, State
 from facesim.training.jax.parts import as_one, is_statistic, parted
 from facesim.training.keras.network import vary_dropout
-from facesim.training.keras.updates import Row, joint_updates
+from facesim.training.keras.updates import joint_updates
 from facesim.training.loop import train_joined
 from facesim.training.protocols import StepResult
 
@@ -53,10 +53,19 @@ class Replicated(JaxReplicas):
         self._compute, self._apply = jax.jit(compute), jax.jit(apply, donate_argnums=0)
 
     def train(self, batches: Iterable[np.ndarray]) -> Iterator[StepResult]:
-        return joint_updates(batches, int(self.state.updates), self._update, self._workers.rank, self._workers.count)
+        workers, ahead = self._workers, bool(self.devices)
+        return joint_updates(
+            batches,
+            int(self.state.updates),
+            self._update,
+            lambda rows: rows.tolist(),
+            workers.rank,
+            workers.count,
+            ahead=ahead,
+        )
 
-    def _update(self, indices: np.ndarray, share: float) -> list[Row]:
+    def _update(self, indices: np.ndarray, share: float) -> jax.Array:
         row, others = self._compute(self.state, *self.some(indices), np.float32(share))
         state, rows = self._apply(self.state, self._workers.sum(row), others)
         self.set_state(state)
-        return rows.tolist()
+        return rows

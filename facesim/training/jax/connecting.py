@@ -21,7 +21,7 @@ class Workers:
         peers = Peers.of_this_cluster()
         self.rank, self.count = rank, peers.count
         if self.count > 1:
-            device = peers.device(rank, _gpus())
+            device = peers.device(rank, gpus())
             jax.config.update("jax_cpu_collectives_implementation", "gloo")
             with peers.connecting():
                 # Left to itself, the first of them listens on every address.
@@ -63,7 +63,7 @@ def joined(rank: int) -> Iterator[Workers]:
         raise ConnectionError(str(error)) from error
 
 
-def _gpus() -> int:
+def gpus() -> int:
     """How many GPUs of this host JAX computes on. JAX itself counts them only with all workers connected."""
     on_cuda = any("cuda" in plugin.name for plugin in entry_points(group="jax_plugins"))
     if not on_cuda or (jax.config.jax_platforms or "cuda").startswith("cpu"):

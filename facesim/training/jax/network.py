@@ -18,6 +18,9 @@ from facesim.training.keras.optimizer import decays
 
 Arrays = list[jax.Array]
 
+#: Examples that a GPU evaluates at a time: a multiple of these.
+_EVALUATED = 256
+
 
 class State(NamedTuple):
     """What an update changes: parameters, what else the network keeps, the moments, and how many updates there were."""
@@ -147,4 +150,10 @@ class JaxReplicas(network.KerasReplicas):
 
             return (logits(images) + logits(images[:, :, ::-1])) / 2 if mirror else logits(images)
 
-        return lambda images: np.asarray(forward(self.state.parameters, self.state.others, images), np.float32)
+        def logits_of(images: np.ndarray) -> np.ndarray:
+            count = len(images)
+            if self.devices and (odd := -count % _EVALUATED):  # to compile for another size takes a GPU seconds
+                images = np.concatenate([images, np.zeros((odd, *images.shape[1:]), images.dtype)])
+            return np.asarray(forward(self.state.parameters, self.state.others, images), np.float32)[:count]
+
+        return logits_of

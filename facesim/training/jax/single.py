@@ -9,7 +9,7 @@ import numpy as np
 
 from facesim.training.context import Context
 from facesim.training.jax.network import JaxReplicas, State
-from facesim.training.keras.updates import Row, joint_updates
+from facesim.training.keras.updates import joint_updates
 from facesim.training.loop import train_alone
 from facesim.training.protocols import StepResult
 
@@ -31,9 +31,12 @@ class Alone(JaxReplicas):
         self._compiled_update = self.compiled(update)
 
     def train(self, batches: Iterable[np.ndarray]) -> Iterator[StepResult]:
-        return joint_updates(batches, int(self.state.updates), self._update)
+        ahead = bool(self.devices)
+        return joint_updates(
+            batches, int(self.state.updates), self._update, lambda found: [found.tolist()], ahead=ahead
+        )
 
-    def _update(self, indices: np.ndarray, share: float) -> list[Row]:
+    def _update(self, indices: np.ndarray, share: float) -> jax.Array:
         state, found = self._compiled_update(self.state, *self.some(indices))
         self.set_state(state)
-        return [found.tolist()]
+        return found

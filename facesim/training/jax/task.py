@@ -8,7 +8,11 @@ from pathlib import Path
 
 import facesim.training.jax.preload  # noqa: F401  # isort: skip  Keras on JAX, before anything imports Keras
 
+import jax
+
 from facesim.training import task
+from facesim.training.jax.connecting import gpus
+from facesim.util.folders import cache_folder, make_own_folder
 
 
 def train(
@@ -25,3 +29,8 @@ def prepare(directory: Path, replica: int, threads: int) -> None:
     """Let this process work in a task's folder, on so many threads."""
     os.chdir(directory)
     os.environ["NPROC"] = str(threads)  # of XLA's pool, which is made when JAX is first used
+    if gpus() and not jax.config.jax_compilation_cache_dir:
+        # For GPUs XLA takes half a minute to compile a network's step, for it tries kernels out.
+        folder = cache_folder() / "compiled"
+        make_own_folder(folder)
+        jax.config.update("jax_compilation_cache_dir", str(folder))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
@@ -20,18 +21,28 @@ Found = TypeVar("Found")
 def joint_updates(
     batches: Iterable[np.ndarray],
     first: int,
-    update: Callable[[np.ndarray, float], Sequence[Row]],
+    update: Callable[[np.ndarray, float], Found],
+    read: Callable[[Found], Sequence[Row]],
     rank: int = 0,
     count: int = 1,
+    *,
+    ahead: bool = False,
 ) -> Iterator[StepResult]:
     """Worker `rank` of `count` makes one update from each batch together with the others; the number of the first is
     `first`.
 
     `update` makes one from the worker's part of a batch, indices (n,), and the share of the batch that it is, 0-1. It
-    returns what each worker found.
+    returns what each worker found, which `read` waits for. With `ahead` the next update is begun before: an accelerator
+    has something to do meanwhile.
     """
+    waiting = deque[tuple[int, Found]]()
     for number, batch in enumerate(batches, first):
-        yield from _results(number, update(*slice_of_batch(batch, rank, count)))
+        waiting.append((number, update(*slice_of_batch(batch, rank, count))))
+        if len(waiting) > ahead:
+            of, found = waiting.popleft()
+            yield from _results(of, read(found))
+    for of, found in waiting:
+        yield from _results(of, read(found))
 
 
 def averaged_updates(

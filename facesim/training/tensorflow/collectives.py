@@ -34,6 +34,16 @@ def by_ring(strategy: tf.distribute.MultiWorkerMirroredStrategy) -> bool:
     return not tf.config.list_physical_devices("GPU") and strategy.num_replicas_in_sync > 1
 
 
+def meeting(strategy: tf.distribute.Strategy, summed: Summing) -> Callable[[], object]:
+    """What returns when all replicas have called it."""
+
+    @tf.function(autograph=False)
+    def meet() -> object:
+        return strategy.run(lambda: summed([tf.zeros([1])]))
+
+    return meet
+
+
 def summed_by_strategy(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
     """A `Summing` with the strategy's own collectives: NCCL's on GPUs, which would add in what they are given."""
     tensors = [tf.cast(tensor, tf.float32) for tensor in tensors]

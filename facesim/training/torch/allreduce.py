@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from facesim.training.context import Context
 from facesim.training.keras.network import averaged_variables, vary_dropout
-from facesim.training.keras.updates import Row, joint_updates
+from facesim.training.keras.updates import joint_updates
 from facesim.training.loop import train_joined
 from facesim.training.protocols import StepResult
 from facesim.training.torch.connecting import Workers, joined
@@ -45,9 +45,21 @@ class Replicated(TorchReplicas):
         vary_dropout(self.model, context.replica)
 
     def train(self, batches: Iterable[np.ndarray]) -> Iterator[StepResult]:
-        return joint_updates(batches, self.adam.updates, self._update, self._workers.rank, self._workers.count)
+        workers, ahead = self._workers, bool(self.devices)
+        return joint_updates(
+            batches,
+            self.adam.updates,
+            self._update,
+            lambda rows: rows.tolist(),
+            workers.rank,
+            workers.count,
+            ahead=ahead,
+        )
 
-    def _update(self, indices: np.ndarray, share: float) -> list[Row]:
+    def meet(self) -> None:
+        self._workers.meet()
+
+    def _update(self, indices: np.ndarray, share: float) -> torch.Tensor:
         # DistributedDataParallel divides by the number of workers.
         found = self.backward(self._network, indices, share * self._workers.count)
         rows = self._exchange(found, share)
@@ -55,8 +67,8 @@ class Replicated(TorchReplicas):
         return rows
 
     @torch.no_grad()
-    def _exchange(self, found: torch.Tensor, share: float) -> list[Row]:
-        """What everybody found, a row each; the moving statistics, of which each has seen its slice, become the mean.
+    def _exchange(self, found: torch.Tensor, share: float) -> torch.Tensor:
+        """What everybody found, (workers, 3); the moving statistics, of which each has seen its slice, become the mean.
 
         Both travel together: one more message would have to be waited for.
         """
@@ -67,4 +79,4 @@ class Replicated(TorchReplicas):
         rows, *means = sent.split([rows.numel(), *(each.numel() for each in self._statistics)])
         for statistic, mean in zip(self._statistics, means, strict=True):
             statistic.copy_(mean.view_as(statistic))
-        return rows.view(self._workers.count, -1).tolist()
+        return rows.view(self._workers.count, -1)

@@ -46,6 +46,11 @@ class Workers:
             for work in [distributed.all_reduce(tensor, async_op=True) for tensor in tensors]:
                 work.wait()
 
+    def meet(self) -> None:
+        """Wait until all workers are here."""
+        if self.count > 1:
+            distributed.barrier()
+
 
 @contextmanager
 def joined(rank: int) -> Iterator[Workers]:

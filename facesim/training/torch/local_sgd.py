@@ -41,6 +41,9 @@ class Copies(TorchReplicas):
             batches, self.adam.updates, self._update, self._average, steps, workers.rank, workers.count
         )
 
+    def meet(self) -> None:
+        self._workers.meet()
+
     def _update(self, indices: np.ndarray, counted: float) -> torch.Tensor:
         found = self.backward(self.model, indices, counted)
         self.adam.apply()

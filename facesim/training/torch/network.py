@@ -15,6 +15,9 @@ from facesim.training.keras.network import penalty
 from facesim.training.keras.objective import loss_for
 from facesim.training.torch.optimizer import FusedAdam
 
+#: Of a GPU's free memory, what images may take there.
+_SHARE = 0.25
+
 
 class TorchReplicas(network.KerasReplicas):
     """A network of this process, as `facesim.training.protocols.Replicas` has it but for `train`."""
@@ -23,20 +26,32 @@ class TorchReplicas(network.KerasReplicas):
         model, optimizer = network.build(context, keras.optimizers.Adam)
         super().__init__(context, model, optimizer)
         self.adam = FusedAdam(optimizer, model.trainable_variables)
-        device = model.trainable_variables[0].value.device
-        self.devices = [] if device.type == "cpu" else [str(device)]
-        self._images = context.data.images
+        self._device = model.trainable_variables[0].value.device
+        self.devices = [] if self._device.type == "cpu" else [str(self._device)]
+        self._images, self._labels = context.data.images, context.data.labels.astype(np.int64)
+        self._held: tuple[torch.Tensor, torch.Tensor] | None = None
         if context.experiment.cache == "memory":
-            self._images = np.asarray(self._images).copy()
-        self._labels = context.data.labels.astype(np.int64)
+            if self._device.type == "cuda" and self._images.nbytes < _SHARE * torch.cuda.mem_get_info(self._device)[0]:
+                images, labels = (torch.from_numpy(np.array(each)) for each in (self._images, self._labels))
+                self._held = images.to(self._device), labels.to(self._device)
+            else:
+                self._images = np.asarray(self._images).copy()
         self._loss = loss_for(context.experiment)
 
     def forward(self, network: Callable[..., torch.Tensor], indices: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """The losses (n,) of some examples in training, and whether the network told them right (n,)."""
-        device = self.model.trainable_variables[0].value.device
-        images, labels = (torch.from_numpy(some[indices]).to(device) for some in (self._images, self._labels))
+        images, labels = self._some(indices)
         logits = network(images, training=True)
         return self._loss(labels, logits), logits.detach().argmax(dim=1) == labels
+
+    def _some(self, indices: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """The images, uint8 (n, height, width, channels), and the labels, int64 (n,), of some examples."""
+        if self._held is None:
+            images, labels = (torch.from_numpy(each[indices]) for each in (self._images, self._labels))
+            return images.to(self._device), labels.to(self._device)
+        rows = torch.from_numpy(indices).to(self._device)
+        images, labels = self._held
+        return images[rows], labels[rows]
 
     def backward(self, network: Callable[..., torch.Tensor], indices: np.ndarray, share: float = 1.0) -> torch.Tensor:
         """Leave in the parameters the gradient of the mean loss over some examples, and of what regularizers add to it,
@@ -49,6 +64,10 @@ class TorchReplicas(network.KerasReplicas):
         counted = float(share > 0)
         sums = torch.stack([losses.detach().sum(dtype=torch.float64), correct.sum(dtype=torch.float64)])
         return counted * torch.cat([sums, sums.new_tensor([len(indices)])])
+
+    def assign(self, values: list[np.ndarray]) -> None:
+        super().assign(values)
+        self.adam.changed()
 
     def value_of(self, variable: keras.Variable) -> np.ndarray:
         return np.array(variable.value.detach().cpu())

@@ -19,6 +19,7 @@ class FusedAdam:
     def __init__(self, optimizer: keras.optimizers.Adam, variables: list[keras.Variable]):
         self._keras = optimizer
         self._parameters = [variable.value for variable in variables]
+        self._known: tuple[int, float] | None = None
         schedule = optimizer._learning_rate
         self._schedule = schedule if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule) else None
         groups: dict[bool, list[torch.nn.Parameter]] = {True: [], False: []}
@@ -44,7 +45,20 @@ class FusedAdam:
     @property
     def updates(self) -> int:
         """How many there were."""
-        return int(self._keras.iterations.value)
+        return self._counted()[0]
+
+    def _counted(self) -> tuple[int, float]:
+        """How many updates there were, and the rate that the optimiser holds. To ask a GPU is to wait for it: they are
+        asked for once.
+        """
+        if self._known is None:
+            rate = 0.0 if self._schedule else float(self._keras._learning_rate)
+            self._known = int(self._keras.iterations.value), rate
+        return self._known
+
+    def changed(self) -> None:
+        """The optimiser's variables have been given other values."""
+        self._known = None
 
     def forget(self) -> None:
         """Forget the gradients of the last update."""
@@ -56,18 +70,21 @@ class FusedAdam:
         PyTorch adds epsilon to the corrected root of the second moment, Keras to the root before that (Kingma and Ba,
         2015, end of section 2): it is divided by the correction here.
         """
-        number = self.updates
-        rate = self._keras._learning_rate if self._schedule is None else self._schedule(number)
+        number, rate = self._counted()
+        if self._schedule:
+            with keras.device("cpu"):  # a few numbers
+                rate = float(self._schedule(number))
         if self._keras.global_clipnorm:
             self._clip()
         for group in self._adam.param_groups:
-            group["lr"] = float(rate)
+            group["lr"] = rate
             group["eps"] = self._keras.epsilon / math.sqrt(1 - self._keras.beta_2 ** (number + 1))
         torch._foreach_zero_(self._steps)
         torch._foreach_add_(self._steps, number)
         self._adam.step()
         with torch.no_grad():
             self._keras.iterations.value.add_(1)
+        self._known = number + 1, self._counted()[1]
 
     @property
     def _steps(self) -> list[torch.Tensor]:

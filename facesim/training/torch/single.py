@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import numpy as np
+import torch
 
 from facesim.training.context import Context
-from facesim.training.keras.updates import Row, joint_updates
+from facesim.training.keras.updates import joint_updates
 from facesim.training.loop import train_alone
 from facesim.training.protocols import StepResult
 from facesim.training.torch.network import TorchReplicas
@@ -21,9 +22,10 @@ class Alone(TorchReplicas):
     """One replica that talks to nobody."""
 
     def train(self, batches: Iterable[np.ndarray]) -> Iterator[StepResult]:
-        return joint_updates(batches, self.adam.updates, self._update)
+        ahead = bool(self.devices)
+        return joint_updates(batches, self.adam.updates, self._update, lambda found: [found.tolist()], ahead=ahead)
 
-    def _update(self, indices: np.ndarray, share: float) -> list[Row]:
+    def _update(self, indices: np.ndarray, share: float) -> torch.Tensor:
         found = self.backward(self.model, indices)
         self.adam.apply()
-        return [found.tolist()]
+        return found
