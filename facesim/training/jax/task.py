@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -32,5 +33,6 @@ def prepare(directory: Path, replica: int, threads: int) -> None:
     if gpus() and not jax.config.jax_compilation_cache_dir:
         # For GPUs XLA takes half a minute to compile a network's step, for it tries kernels out.
         folder = cache_folder() / "compiled"
-        make_own_folder(folder)
-        jax.config.update("jax_compilation_cache_dir", str(folder))
+        with suppress(OSError):  # without the folder it is compiled each time
+            make_own_folder(folder)
+            jax.config.update("jax_compilation_cache_dir", str(folder))
