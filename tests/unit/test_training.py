@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from facesim.data import prepare
 from facesim.training.batches import epoch_batches
 from facesim.util.errors import InputError
 
@@ -270,3 +271,12 @@ def test_a_result_whose_worker_is_lost_while_it_is_on_the_way_is_that_of_another
     result._set_values(tf.constant(1))
 
     assert fetched(result) == 2
+
+
+def test_an_iterator_of_examples_has_no_thread_that_tunes_it(tf, faces, cache):
+    """It sleeps longer and longer, and whoever ends the iterator, as a task at its end, waits until it is awake."""
+    from facesim.training.tensorflow.pipeline import ExampleSource
+
+    source = ExampleSource(prepare(str(faces), image_size=32, cache_dir=cache), "memory")
+
+    assert source.dataset().options().autotune.enabled is False

@@ -52,9 +52,13 @@ class ExampleSource:
     def dataset(self) -> tf.data.Dataset:
         """What a replica iterates over: for ever the same element, which it hands to `take`."""
         directory = tf.data.Dataset.from_tensors((self._directory, TASK_INDEX_FILE))
-        return directory.map(
+        element = directory.map(
             lambda path, index_file: (self._open(path), tf.strings.to_number(tf.io.read_file(index_file), tf.int32))
-        ).cache().repeat()  # fmt: skip
+        )
+        # There is nothing to tune, and the thread that would do it is asleep for seconds when an iterator is to end.
+        fixed = tf.data.Options()
+        fixed.autotune.enabled = False
+        return element.cache().repeat().with_options(fixed)
 
     def take(self, element: tuple[Any, tf.Tensor], indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The images of `indices`, int64 (n,), uint8 (n, height, width, channels), and the task's index, int32 ()."""
