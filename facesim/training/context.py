@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from collections.abc import Iterator
@@ -59,6 +60,11 @@ class Context:
     def leads(self) -> bool:
         """Whether what this task finds is what the run found."""
         return self.task == "chief-0"
+
+    @property
+    def updates_of_epoch(self) -> int:
+        """How many batches an epoch is cut into; the last may be smaller."""
+        return math.ceil(len(self.train_indices) / self.job.update_batch)
 
     def stop_when_asked(self) -> None:
         """From now on SIGTERM sets `stopping` instead of ending this process at once."""

@@ -146,7 +146,7 @@ def _train_until_evaluation(
         every = job.experiment.evaluate_every
         last = min(job.experiment.epochs, math.ceil(state.epoch / every) * every)
     batches = _batches_of(context, state, last)
-    left = (last - state.epoch + 1) * _updates_of_epoch(context) - math.ceil(state.done / job.update_batch)
+    left = (last - state.epoch + 1) * context.updates_of_epoch - math.ceil(state.done / job.update_batch)
     pause = replicas.steps_per_exchange or 1
 
     def until_pause() -> Iterator[np.ndarray]:
@@ -169,10 +169,6 @@ def _train_until_evaluation(
     _check_finite(context, state)
 
 
-def _updates_of_epoch(context: Context) -> int:
-    return math.ceil(len(context.train_indices) / context.job.update_batch)
-
-
 def _batches_of(context: Context, state: TrainState, last: int) -> Iterator[np.ndarray]:
     """The batches that are left of the epochs from the state's to the `last`."""
     job, done = context.job, state.done
@@ -184,7 +180,7 @@ def _batches_of(context: Context, state: TrainState, last: int) -> Iterator[np.n
 def _train_some(context: Context, state: TrainState, results: Iterator[StepResult]) -> None:
     """Take what workers did for the updates that are being made, from the batches that are left of the epoch on."""
     record, first, job = context.recorder, context.trains_first, context.job
-    updates = _updates_of_epoch(context)
+    updates = context.updates_of_epoch
     began, before = state.epoch, math.ceil(state.done / job.update_batch)
     later = defaultdict[int, Counts](Counts)  # of epochs that have begun while the state's has not ended
     begin = epoch_begin = recorded = time.perf_counter()
@@ -203,6 +199,7 @@ def _train_some(context: Context, state: TrainState, results: Iterator[StepResul
         state.add(result, later[epoch] if epoch > state.epoch else None)
         reached(result.version + 1)
         while later and state.of_epoch.updates == updates:
+            _check_finite(context, state)
             state.epoch_s, epoch_begin = state.epoch_s + now - epoch_begin, now
             _end_epoch(context, state, _values_of(state), later.pop(state.epoch + 1, Counts()))
         if now - recorded > _PROGRESS_S:
@@ -227,7 +224,6 @@ def _check_finite(context: Context, state: TrainState) -> None:
 
 def _end_epoch(context: Context, state: TrainState, values: dict[str, float], of_next: Counts) -> None:
     """Record what was found of the epoch that has ended, and go on to the next, of which so much is counted already."""
-    _check_finite(context, state)
     state.history.append((context.recorder.write(values), values))
     state.epoch, state.done = state.epoch + 1, state.done - len(context.train_indices)
     state.of_epoch, state.epoch_s = of_next, 0.0

@@ -30,8 +30,7 @@ def build(context: Context, kind: Callable[..., AnyOptimizer]) -> tuple[keras.Mo
     model = build_model(context)
     if context.pretrained:
         models.take_backbone(model, context.pretrained / FILE)
-    updates_an_epoch = math.ceil(len(context.train_indices) / context.job.update_batch)
-    optimizer = make_optimizer(context.job, updates_an_epoch, kind)
+    optimizer = make_optimizer(context.job, context.updates_of_epoch, kind)
     optimizer.build(model.trainable_variables)
     return model, optimizer
 

@@ -70,7 +70,8 @@ class FusedAdam:
         PyTorch adds epsilon to the corrected root of the second moment, Keras to the root before that (Kingma and Ba,
         2015, end of section 2): it is divided by the correction here.
         """
-        number, rate = self._counted()
+        number, held = self._counted()
+        rate = held
         if self._schedule:
             with keras.device("cpu"):  # a few numbers
                 rate = float(self._schedule(number))
@@ -84,7 +85,7 @@ class FusedAdam:
         self._adam.step()
         with torch.no_grad():
             self._keras.iterations.value.add_(1)
-        self._known = number + 1, self._counted()[1]
+        self._known = number + 1, held
 
     @property
     def _steps(self) -> list[torch.Tensor]:
