@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from facesim.training.placement import lightest, piece_rows, product_flops, sends_factors
+from facesim.training.placement import is_packed, lightest, piece_rows, product_flops, sends_factors
 
 
 class Variable(NamedTuple):
@@ -46,29 +46,28 @@ class ServerLoad(NamedTuple):
     push_flops: float = 0.0
 
 
-_NOTHING = ServerLoad(0, 0, 0.0, 0.0)
-
-
 def round_robin(variables: Iterable[Variable], servers: int, before: int = 1) -> tuple[ServerLoad, ...]:
-    """The load of each server when variables are dealt out in turn, in the order of their creation.
+    """The load of each server when variables are dealt out in turn, in the order of their creation, each of which is a
+    message by itself.
 
     `before` scalars that every update pushes come first: TensorFlow's global step is one.
 
     Source: `tf.train.replica_device_setter` of TensorFlow 1, whose default strategy is round robin.
     """
     step = Variable((), 8, 8, trainable=False)
-    loads = [_NOTHING] * servers
+    held: list[list[Variable]] = [[] for _ in range(servers)]
     for place, variable in enumerate([*[step] * before, *variables]):
-        loads[place % servers] = _with(loads[place % servers], variable)
-    return tuple(loads)
+        held[place % servers].append(variable)
+    return tuple(_load(each, packs=False) for each in held)
 
 
-def balanced(variables: Iterable[Variable], servers: int) -> tuple[ServerLoad, ...]:
-    """The load of each server as facesim places variables: large ones split, each piece where least is held.
+def balanced(variables: Iterable[Variable], servers: int, packs: bool = True) -> tuple[ServerLoad, ...]:
+    """The load of each server as facesim places variables: large ones split, each piece where least is held. `packs`:
+    small ones of a server share messages.
 
-    Source: `facesim.training.tensorflow.partition`, by the same arithmetic.
+    Source: `facesim.training.tensorflow.partition` and `packing`, by the same arithmetic.
     """
-    loads = [_NOTHING] * servers
+    held: list[list[Variable]] = [[] for _ in range(servers)]
     held_bytes = [0] * servers
     for variable in variables:
         shape = variable.shape
@@ -77,24 +76,50 @@ def balanced(variables: Iterable[Variable], servers: int) -> tuple[ServerLoad, .
             share = count / sum(rows)
             server = lightest(held_bytes, round(variable.held_bytes * share)) if servers > 1 else 0
             sent_bytes, pushed_bytes = (share * whole for whole in (variable.sent_bytes, variable.gradient_bytes))
-            piece = variable._replace(shape=(count, *shape[1:]), sent_bytes=sent_bytes, pushed_bytes=pushed_bytes)
-            loads[server] = _with(loads[server], piece)
-    return tuple(loads)
+            piece_shape = (count, *shape[1:]) if shape else ()
+            held[server].append(variable._replace(shape=piece_shape, sent_bytes=sent_bytes, pushed_bytes=pushed_bytes))
+    return tuple(_load(each, packs) for each in held)
 
 
-def _with(load: ServerLoad, held: Variable) -> ServerLoad:
-    pushes, pushed_bytes, flops = 1, held.gradient_bytes, 0.0
-    item_bytes = pushed_bytes / max(1, math.prod(held.shape))
-    if held.factor_rows and sends_factors(held.shape, item_bytes, held.factor_rows):
-        pushes, pushed_bytes = 2, item_bytes * held.factor_rows * sum(held.shape)
-        flops = product_flops(held.shape, held.factor_rows)
-    return ServerLoad(
-        load.pull_messages + held.trainable,
-        load.push_messages + pushes,
-        load.pull_bytes + (held.sent_bytes if held.trainable else 0.0),
-        load.push_bytes + pushed_bytes,
-        load.push_flops + flops,
-    )
+def _load(held: Sequence[Variable], packs: bool) -> ServerLoad:
+    """What an update asks of a server that holds these."""
+    pulls, pushes = _Messages(packs), _Messages(packs)
+    flops = 0.0
+    for variable in held:
+        numbers, pushed_bytes = max(1, math.prod(variable.shape)), variable.gradient_bytes
+        if variable.trainable:
+            pulls.add(variable.sent_bytes, numbers)
+        item_bytes = pushed_bytes / numbers
+        if variable.factor_rows and sends_factors(variable.shape, item_bytes, variable.factor_rows):
+            for size in variable.shape:
+                pushes.add_alone(item_bytes * variable.factor_rows * size)
+            flops += product_flops(variable.shape, variable.factor_rows)
+        else:
+            pushes.add(pushed_bytes, numbers)
+    return ServerLoad(pulls.count, pushes.count, pulls.sent_bytes, pushes.sent_bytes, flops)
+
+
+class _Messages:
+    """How many messages tensors are, and how many bytes. Small ones of one precision may be one together."""
+
+    def __init__(self, packs: bool):
+        self._packs, self._alone, self._together = packs, 0, set[float]()
+        self.sent_bytes = 0.0
+
+    def add(self, size_bytes: float, numbers: int) -> None:
+        if self._packs and is_packed(size_bytes):
+            self._together.add(round(size_bytes / numbers, 3))
+            self.sent_bytes += size_bytes
+        else:
+            self.add_alone(size_bytes)
+
+    def add_alone(self, size_bytes: float) -> None:
+        self._alone += 1
+        self.sent_bytes += size_bytes
+
+    @property
+    def count(self) -> int:
+        return self._alone + len(self._together)
 
 
 def total(loads: Sequence[ServerLoad]) -> ServerLoad:

@@ -18,7 +18,7 @@ from facesim.training.tensorflow.network import build
 from facesim.training.tensorflow.optimizer import Fused
 from facesim.training.tensorflow.partition import pieces
 from facesim.training.tensorflow.pipeline import index_batch
-from facesim.training.tensorflow.products import product
+from facesim.training.tensorflow.products import Factors, on_servers
 from facesim.training.tensorflow.ps_async import Workers
 from facesim.training.tensorflow.step import compute_step
 
@@ -60,11 +60,13 @@ class Parts:
 
         @tf.function(autograph=False)
         def push() -> tf.Tensor:
-            stores = []
-            for variable, each, piece, rows in zip(scratch, sent, held, factor_rows, strict=True):
-                pushed = values_of(_pushed(each, piece, rows, tf.constant(0.5)))
+            stores, made = [], []
+            for each, piece, rows in zip(sent, held, factor_rows, strict=True):
+                made.append(_pushed(each, piece, rows, tf.constant(0.5)))
+            pushed, _ = on_servers(held, made, [])
+            for variable, gradient, piece in zip(scratch, pushed, held, strict=True):
                 with tf.device(piece.device):
-                    stores.append(variable.assign(tf.cast(pushed, piece.dtype), read_value=False))
+                    stores.append(variable.assign(tf.cast(values_of(gradient), piece.dtype), read_value=False))
             with tf.control_dependencies(stores):
                 return tf.constant(0)
 
@@ -84,7 +86,7 @@ class Parts:
         self._nothing, self._pull, self._push, self._compute, self._optimise = nothing, pull, push, compute, optimise
         moving = pieces(variable for variable, _ in moving_statistics(model))
         self.null_step = null_step(
-            lambda: pulled(model, *chosen), optimizer, model.trainable_variables, factor_rows, moving
+            lambda: pulled(model, *chosen), optimizer, model.trainable_variables, factor_rows, moving, packs=True
         )
 
     def all(self) -> dict[str, Callable[[], object]]:
@@ -110,31 +112,37 @@ def null_step(
     variables: list[keras.Variable],
     factor_rows: Sequence[int] = (),
     moving: Sequence[tf.Variable] = (),
+    packs: bool = False,
 ) -> Callable[..., tf.Tensor]:
     """A step that computes nothing: all is pulled, a gradient of each piece of `variables` pushed and applied, and
-    something added to each of the `moving` statistics. `factor_rows` are as `Products.sent_rows` has them.
+    something added to each of the `moving` statistics. `factor_rows` are as `Products.sent_rows` has them. `packs`:
+    what is small is pushed together, as real steps do; else each is a message.
     """
     held = pieces(variables)
 
     @tf.function(autograph=False)
     def step() -> tf.Tensor:
         # Every gradient has to wait for its own parameter, as in a step, and is made where the worker is.
-        gradients = []
+        gradients, averages, little = list[Gradient | Factors](), [], tf.constant(0.0)
         for sent, piece, rows in zip(read(), held, factor_rows or [0] * len(held), strict=True):
-            gradients.append(_pushed(sent, piece, rows, tf.cast(_one(values_of(sent)), tf.float32) * _LITTLE))
+            little = tf.cast(_one(values_of(sent)), tf.float32) * _LITTLE
+            gradients.append(_pushed(sent, piece, rows, little))
         for statistic in moving:
-            little = tf.cast(_one(values_of(gradients[0])), statistic.dtype)
-            Average(statistic, 1.0, tf.fill(statistic.shape, little)).apply()
+            averages.append(Average(statistic, 1.0, tf.fill(statistic.shape, tf.cast(little, statistic.dtype))))
+        if packs:
+            gradients, averages = on_servers(held, gradients, averages)
+        for average in averages:
+            average.apply()
         return optimizer.apply(gradients, variables)
 
     return step
 
 
-def _pushed(sent: Gradient, piece: tf.Variable, factor_rows: int, number: tf.Tensor) -> Gradient:
-    """A gradient of a piece that is all one number where it is made: on the worker, or on the server of factors."""
+def _pushed(sent: Gradient, piece: tf.Variable, factor_rows: int, number: tf.Tensor) -> Gradient | Factors:
+    """A gradient of a piece that is all one number, or its factors."""
     number = tf.cast(number, pushed_dtype(values_of(sent).dtype))
     if factor_rows:
-        return product(piece, *(tf.fill((factor_rows, size), number) for size in piece.shape))
+        return Factors(*(tf.fill((factor_rows, size), number) for size in piece.shape))
     return with_values(sent, tf.fill(tf.shape(values_of(sent)), number))
 
 

@@ -30,7 +30,7 @@ from cluster.hosted.cgroup import available_cpus
 from facesim.backends.local import BACKEND
 from facesim.data.cache import signals_interrupt
 from facesim.forecast.placement import Variable as Placed
-from facesim.forecast.placement import balanced, total
+from facesim.forecast.placement import balanced
 from facesim.forecast.profile_data import (
     SCHEMA_VERSION,
     WORKERS,
@@ -388,10 +388,10 @@ def _server(
     """
     held = [each.placed(batch) for each in variables]
     small = Placed((SMALL_SIZE,), 4 * SMALL_SIZE, 4 * SMALL_SIZE)
-    tests = [(held, cluster["saturated"]), *(([small] * count, cluster[name]) for name, count in SMALL_COUNTS.items())]
+    tests = [(balanced(held, 1), cluster["saturated"])]
+    tests += [(balanced([small] * count, 1, packs=False), cluster[name]) for name, count in SMALL_COUNTS.items()]
     loads = []
-    for placed, test in tests:
-        load = total(balanced(placed, 1))
+    for (load,), test in tests:
         messages, sent_bytes = load.pull_messages + load.push_messages, load.pull_bytes + load.push_bytes
         used_s = test["cpu_s"]["ps"]
         products_s = min(load.push_flops / here.core_flops_per_s, used_s / 2)  # some cores multiply bfloat16 faster

@@ -1,7 +1,7 @@
-"""Which parameter server holds what, and what it is sent: the arithmetic of `partition` and `products`, without
-TensorFlow, so that a forecast can do it.
+"""Which parameter server holds what, and what it is sent: the arithmetic of `partition`, `packing` and `products`,
+without TensorFlow, so that a forecast can do it.
 
-Large variables are split, and each piece goes where least is held.
+Large variables are split, and each piece goes where least is held. Small ones of a server cross the network together.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-#: A variable is split into pieces of no less than this: each one is a message of its own.
+#: A variable is split into pieces of no less than this: each one is a message of its own. What takes less shares one
+#: with others: to join and cut it costs less than a message.
 LEAST_PIECE_BYTES = 128 * 1024
 
 #: Floating-point operations of a matrix product in the time in which a server's core receives a byte through gRPC: some
@@ -30,6 +31,11 @@ def lightest(held_bytes: list[int], size_bytes: int) -> int:
     server = held_bytes.index(min(held_bytes))
     held_bytes[server] += size_bytes
     return server
+
+
+def is_packed(size_bytes: float) -> bool:
+    """Whether a tensor is sent together with others."""
+    return size_bytes < LEAST_PIECE_BYTES
 
 
 def product_flops(shape: Sequence[int], rows: float) -> float:

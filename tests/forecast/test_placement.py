@@ -27,6 +27,18 @@ def test_facesims_own_placement_splits_large_variables_so_that_all_serve_alike()
     assert total(loads).pull_messages == 4
 
 
+def test_small_variables_of_a_server_share_a_message_for_each_precision_and_each_way():
+    kernels = [Variable((1000,), 4000, 2000) for _ in range(3)]  # sent, and their gradients, in half
+    others = [floats(100), floats(100), floats(100, trainable=False), floats(10**6)]
+
+    (together,) = balanced([*kernels, *others], 1)
+    (apart,) = balanced([*kernels, *others], 1, packs=False)
+
+    assert together[:2] == (3, 3)  # two precisions, and the large one
+    assert apart[:2] == (6, 7)  # the statistic is pushed only
+    assert together[2:] == apart[2:] == (6000 + 4 * (200 + 10**6), 6000 + 4 * (300 + 10**6), 0)
+
+
 def test_one_server_holds_everything_whole():
     (load,) = balanced([floats(10**6), floats(3)], 1)
 

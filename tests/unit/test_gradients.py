@@ -159,7 +159,7 @@ def test_what_servers_multiply_is_the_gradient_that_a_worker_would_send(tf, poli
 
     from facesim.training.tensorflow.forward import served_forward_of
     from facesim.training.tensorflow.partition import pieces
-    from facesim.training.tensorflow.products import Products
+    from facesim.training.tensorflow.products import Products, on_servers
 
     def split(create, **options):
         """A variable in two pieces, if it is large."""
@@ -186,8 +186,9 @@ def test_what_servers_multiply_is_the_gradient_that_a_worker_would_send(tf, poli
                 logits, _, sources, _ = forward(images)
                 loss = tf.reduce_mean(tf.cast(logits, tf.float32) ** 2)
             sent = tape.gradient(loss, sources)
-            made = products.on_servers(products.factored(sent, images.shape[0]))
-            servers.append([one.op.device == piece.device for one, piece in zip(made, pieces(variables), strict=True)])
+            made, _ = on_servers(pieces(variables), products.factored(sent, images.shape[0]), [])
+            made_there = zip(made, pieces(variables), strict=True)
+            servers.append([each.op.device == piece.device and each.op.type == "MatMul" for each, piece in made_there])
             return sent, made
 
         return step

@@ -25,7 +25,9 @@ import tensorflow as tf
 
 from facesim.models import embedder
 from facesim.training.keras.network import is_seed, penalty
+from facesim.training.placement import is_packed
 from facesim.training.tensorflow.gradients import Gradient
+from facesim.training.tensorflow.packing import fetched_from
 from facesim.training.tensorflow.partition import pieces, rows_by_piece, rows_of
 
 
@@ -91,14 +93,19 @@ def served_forward_of(model: keras.Model) -> Forward:
     """A forward pass of a model on parameter servers, which send what `pulled_dtypes` says."""
     dtypes, seeds = _dtypes(model), seeds_of(model)
 
+    def is_read_once(variable: keras.Variable) -> bool:
+        # The penalty would read it once more. All else is left to its layer.
+        return id(variable) in dtypes or variable.regularizer or _is_packed(variable)
+
     def forward(images: tf.Tensor, *classes: tf.Tensor, drawing: tf.Tensor | None = None) -> Passed:
         values, sources = [] if drawing is None else drawn_by(seeds, drawing), list[tf.Variable | tf.Tensor]()
-        for variable in model.trainable_variables:
-            parts = pieces([variable])
-            if id(variable) in dtypes or variable.regularizer:  # whose penalty would read it once more
-                parts = [_rounded(piece, dtypes.get(id(variable), variable.dtype)) for piece in parts]
+        trained = model.trainable_variables
+        read = _read([each for each in trained if is_read_once(each) and not _is_sampled(model, each, classes)], dtypes)
+        for variable in trained:
+            parts = read.get(id(variable))
+            if parts:
                 values.append((variable, parts[0] if len(parts) == 1 else tf.concat(parts, axis=0)))
-            sources += parts
+            sources += parts or pieces([variable])
         return passed_with(model, images, values, sources, classes)
 
     return forward
@@ -182,16 +189,33 @@ def pulled(model: keras.Model, *classes: tf.Tensor) -> list[Gradient]:
     """What a worker reads of a served model for a step, and sends gradients of: the trainable variables, piece by
     piece, as they are sent; of a sampled head the rows of the `classes` alone.
     """
-    dtypes, read = _dtypes(model), list[Gradient]()
-    for variable in model.trainable_variables:
-        held = pieces([variable])
-        if classes and variable is model.layers[-1].kernel:
-            by_piece = zip(held, rows_by_piece(variable, *classes))
-            read += [tf.IndexedSlices(tf.gather(piece, rows), rows) for piece, rows in by_piece]
-        elif id(variable) in dtypes:
-            read += [_rounded(piece, dtypes[id(variable)]) for piece in held]
+    trained, values = model.trainable_variables, list[Gradient]()
+    read = _read([variable for variable in trained if not _is_sampled(model, variable, classes)], _dtypes(model))
+    for variable in trained:
+        if id(variable) in read:
+            values += read[id(variable)]
         else:
-            read += [piece.read_value() for piece in held]
+            by_piece = zip(pieces([variable]), rows_by_piece(variable, *classes))
+            values += [tf.IndexedSlices(tf.gather(piece, rows), rows) for piece, rows in by_piece]
+    return values
+
+
+def _is_sampled(model: keras.Model, variable: keras.Variable, classes: Sequence[tf.Tensor]) -> bool:
+    """Whether only some rows of a variable are read."""
+    return bool(classes) and variable is model.layers[-1].kernel
+
+
+def _is_packed(variable: keras.Variable) -> bool:
+    return any(is_packed(piece.shape.num_elements() * piece.dtype.size) for piece in pieces([variable]))
+
+
+def _read(variables: list[keras.Variable], dtypes: dict[int, str]) -> dict[int, list[tf.Tensor]]:
+    """By id, the values of the pieces of each variable, rounded where they are kept."""
+    held = [(variable, piece) for variable in variables for piece in pieces([variable])]
+    there = [_rounded(piece, dtypes.get(id(variable), variable.dtype)) for variable, piece in held]
+    read: dict[int, list[tf.Tensor]] = {}
+    for (variable, _), value in zip(held, fetched_from([piece.device for _, piece in held], there), strict=True):
+        read.setdefault(id(variable), []).append(value)
     return read
 
 

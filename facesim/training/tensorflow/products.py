@@ -21,7 +21,9 @@ import tensorflow as tf
 
 from facesim.training.placement import sends_factors
 from facesim.training.tensorflow.collectives import Summing
+from facesim.training.tensorflow.forward import Average
 from facesim.training.tensorflow.gradients import Gradient, values_of, with_values
+from facesim.training.tensorflow.packing import sent_to
 from facesim.training.tensorflow.partition import pieces
 
 #: What TensorFlow cuts the gradient of joined pieces with: it takes the second for many of them.
@@ -103,13 +105,6 @@ class Products:
             ]
         return sent
 
-    def on_servers(self, gradients: list[Gradient | Factors]) -> list[Gradient]:
-        """What `factored` made, multiplied where its pieces are."""
-        return [
-            product(piece, *each) if isinstance(each, Factors) else each
-            for piece, each in zip(pieces(self._variables), gradients, strict=True)
-        ]
-
     def sent_rows(self, dtypes: Sequence[tf.DType]) -> list[int]:
         """Of each piece, whose gradient is of one of `dtypes`: how many rows the factors have that are sent in place of
         it; 0 where it is sent itself.
@@ -135,6 +130,23 @@ def _in_slot(factor: tf.Tensor, rows: int, number: tf.Tensor, count: int) -> tf.
     before = rows * number
     padded = tf.pad(factor, [[before, count * rows - before - tf.shape(factor)[0]], [0, 0]])
     return tf.ensure_shape(padded, (count * rows, factor.shape[1]))
+
+
+def on_servers(
+    held: Sequence[tf.Variable], gradients: Sequence[Gradient | Factors], averages: Sequence[Average]
+) -> tuple[list[Gradient], list[Average]]:
+    """What a worker sends of a step, where it is applied: the gradients of the pieces that are `held`, and what is
+    added to averages. Small tensors come together, and factors are multiplied.
+    """
+    whole = [place for place, gradient in enumerate(gradients) if isinstance(gradient, tf.Tensor)]
+    homes = [*(held[place].device for place in whole), *(average.statistic.device for average in averages)]
+    sent = [*(gradients[place] for place in whole), *(average.added for average in averages)]
+    came = iter(sent_to(homes, sent))
+    arrived = dict(zip(whole, came))  # the gradients; the others follow
+    return [
+        arrived.get(place, product(piece, *gradient) if isinstance(gradient, Factors) else gradient)
+        for place, (piece, gradient) in enumerate(zip(held, gradients, strict=True))
+    ], [average._replace(added=added) for average, added in zip(averages, came, strict=True)]
 
 
 def product(piece: tf.Variable, left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:

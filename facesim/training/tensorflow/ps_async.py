@@ -21,7 +21,9 @@ from facesim.training.context import Context
 from facesim.training.loop import fit
 from facesim.training.protocols import StepResult
 from facesim.training.tensorflow.parameter_server import ParameterServerReplicas
+from facesim.training.tensorflow.partition import pieces
 from facesim.training.tensorflow.pipeline import index_batch
+from facesim.training.tensorflow.products import on_servers
 from facesim.training.tensorflow.step import apply_step, compiled
 
 
@@ -32,10 +34,11 @@ def train(context: Context) -> None:
 class Workers(ParameterServerReplicas):
     def __init__(self, context: Context):
         super().__init__(context)
+        held = pieces(self.model.trainable_variables)
 
         def step(images: tf.Tensor, labels: tf.Tensor, worker: tf.Tensor, classes: Sequence[tf.Tensor]) -> tf.Tensor:
             packed, gradients, averages = self.compute(images, labels, worker, classes=classes)
-            return apply_step(self.optimizer, packed, self.products.on_servers(gradients), averages)
+            return apply_step(self.optimizer, packed, *on_servers(held, gradients, averages))
 
         @compiled
         def update(data: tf.data.Iterator, *batches: tuple[tf.Tensor, ...]) -> tf.Tensor:

@@ -28,6 +28,7 @@ from facesim.training.loop import fit
 from facesim.training.protocols import StepResult
 from facesim.training.tensorflow.forward import Average
 from facesim.training.tensorflow.gradients import Gradient, values_of, with_values
+from facesim.training.tensorflow.packing import pack, unpack
 from facesim.training.tensorflow.parameter_server import ParameterServerReplicas
 from facesim.training.tensorflow.partition import pieces
 from facesim.training.tensorflow.pipeline import index_batch
@@ -63,13 +64,27 @@ class _Workers(ParameterServerReplicas):
         held = pieces(parameters)
         forms: list[_Form] = []  # of what waits, in the places of `homes`
         averages: list[Average] = []  # known, as the forms are, when `push` is traced, which comes before all else
+        waiting_dtypes: dict[str, list[tf.DType]] = {}  # by server, of the messages of a ticket
+
+        def waited_for() -> list[tf.Variable]:
+            """What is updated: the parameters' pieces, and then the averages."""
+            return [*held, *(average.statistic for average in averages)]
 
         def homes() -> dict[str, list[int]]:
-            """For each server the places of what it holds, of the parameters' pieces and then of the averages."""
+            """For each server the places of what it holds."""
             servers: dict[str, list[int]] = {}
-            for place, variable in enumerate([*held, *(average.statistic for average in averages)]):
+            for place, variable in enumerate(waited_for()):
                 servers.setdefault(variable.device, []).append(place)
             return servers
+
+        def specs(places: list[int]) -> list[tf.TensorSpec | None]:
+            """As what the tensors of some places are sent. Factors and rows may have another size in each batch."""
+            variables = waited_for()
+            return [
+                tf.TensorSpec(variables[place].shape, dtype) if forms[place].kind is tf.Tensor else None
+                for place in places
+                for dtype in forms[place].dtypes
+            ]
 
         @compiled
         def push(
@@ -88,8 +103,10 @@ class _Workers(ParameterServerReplicas):
                 forms[:] = map(_form, sent)
                 pushes = []
                 for server, places in homes().items():
+                    parts = [part for place in places for part in _parts(sent[place])]
+                    values = pack(parts, specs(places))
+                    waiting_dtypes[server] = [value.dtype for value in values]
                     with tf.device(server):  # which keeps what it receives: nothing is copied
-                        values = [part for place in places for part in _parts(sent[place])]
                         pushes.append(
                             tf.raw_ops.MapStage(
                                 key=ticket,
@@ -106,12 +123,12 @@ class _Workers(ParameterServerReplicas):
 
         def taken(server: str, places: list[int], ticket: tf.Tensor) -> list[Gradient | Factors]:
             """What waits on a server under a ticket, and waits no more."""
-            variables = [*held, *(average.statistic for average in averages)]
-            dtypes = [dtype for place in places for dtype in forms[place].dtypes]
+            variables, dtypes = waited_for(), waiting_dtypes[server]
             with tf.device(server):
-                waiting = iter(
-                    tf.raw_ops.MapUnstage(key=ticket, indices=range(len(dtypes)), dtypes=dtypes, shared_name=store)
+                messages = tf.raw_ops.MapUnstage(
+                    key=ticket, indices=range(len(dtypes)), dtypes=dtypes, shared_name=store
                 )
+                waiting = iter(unpack(messages, specs(places)))
                 return [
                     _received(variables[place], forms[place], [*itertools.islice(waiting, len(forms[place].dtypes))])
                     for place in places
