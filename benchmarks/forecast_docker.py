@@ -4,8 +4,8 @@
                                          [--json FILE]
 
 For each shape the forecast is made from this machine's profile, and from how fast as many hosts compute when each
-trains for itself (DIR/speeds), and written to DIR/forecasts with the time; only then the job is run in containers, each
-with its share of this machine's processors and bandwidth (`benchmarks.dilation`).
+trains for itself, found anew in each round (DIR/speeds), and written to DIR/forecasts with the time; only then the job
+is run in containers, each with its share of this machine's processors and bandwidth (`benchmarks.dilation`).
 What is measured, divided by the factor of the containers, is what the forecast was of. DIR/runs has the runs,
 DIR/results what they told, DIR/report.json and DIR/report.md the errors.
 
@@ -95,10 +95,19 @@ def _on_one_processor() -> None:
 
 
 def speed_as_played(
-    shape: DilatedShape, profile: Profile, data: str, seconds: float, output: Path, played: str, cpus: float
+    shape: DilatedShape,
+    profile: Profile,
+    data: str,
+    seconds: float,
+    output: Path,
+    round_: int,
+    played: str,
+    cpus: float,
 ) -> float:
-    """How fast so many hosts are that compute and send nothing, against the profile; measured once for each number."""
-    file = output / "speeds" / f"{shape.model}-{shape.image_size}-{shape.batch}-{shape.hosts}.json"
+    """How fast so many hosts are that compute and send nothing, against the profile; measured once a round for each
+    number, because a machine is not always as fast.
+    """
+    file = output / "speeds" / f"{shape.model}-{shape.image_size}-{shape.batch}-{shape.hosts}-{round_}.json"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         alike = shape.computing
@@ -175,7 +184,8 @@ def judge(
     epochs = epochs_for(shape, profile, seconds, cpus)
     file = output / "forecasts" / f"{name}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
-    foresee(shape, profile, epochs, speed_as_played(shape, profile, data, seconds, output, played, cpus), file)
+    speed = speed_as_played(shape, profile, data, seconds, output, round_, played, cpus)
+    foresee(shape, profile, epochs, speed, file)
     run = play(shape, data, epochs, output / "runs", played)
     return {"played": played} | result_of(shape, round_, json.loads(file.read_text(encoding="utf-8")), run)
 
@@ -207,15 +217,18 @@ def result_of(shape: DilatedShape, round_: int, foreseen: dict[str, Any], run: R
 
 
 def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """Errors by shape (of several rounds the median), their means and the worst, and how many runs were disturbed."""
+    """Errors by shape (of several rounds the median, and the least and the most), their means and the worst, and how
+    many runs were disturbed.
+    """
     names = list(dict.fromkeys(result["name"] for result in results))
     rows, sizes = [], {name: [] for name in _FIGURES}
     for name in names:
         same_name = [result for result in results if result["name"] == name]
-        errors = {}
+        errors, spread = {}, {}
         for figure in _FIGURES:
             values = [result["errors"][figure] for result in same_name if result["errors"][figure] is not None]
             errors[figure] = statistics.median(values) if values else None
+            spread[figure] = (min(values), max(values)) if values else None
             if values:
                 sizes[figure].append(abs(errors[figure]))
         rows.append(
@@ -224,9 +237,10 @@ def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
                 "rounds": len(same_name),
                 "bound": same_name[-1]["bound"],
                 "cpu_factor": same_name[-1]["measured"]["cpu_factor"],
-                "forecast": same_name[-1]["forecast"],
-                "measured": same_name[-1]["measured"]["figures"],
+                "forecast": _medians([result["forecast"] for result in same_name]),
+                "measured": _medians([result["measured"]["figures"] for result in same_name]),
                 "errors": errors,
+                "spread": spread,
                 "inside_interval": _inside(same_name),
                 "disturbances": sorted({text for result in same_name for text in result["measured"]["disturbances"]}),
             }
@@ -237,6 +251,11 @@ def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
         "worst": {name: max(each) if each else None for name, each in sizes.items()},
         "disturbed": sum(bool(row["disturbances"]) for row in rows),
     }
+
+
+def _medians(rounds: list[dict[str, float | None]]) -> dict[str, float | None]:
+    known = {name: [each[name] for each in rounds if each[name] is not None] for name in rounds[0]}
+    return {name: statistics.median(values) if values else None for name, values in known.items()}
 
 
 def _inside(results: list[dict[str, Any]]) -> bool | None:
@@ -258,7 +277,7 @@ def table(report: dict[str, Any]) -> Iterator[str]:
         speeds = ", ".join(_number(each["updates_per_s"]) for each in (predicted, was))
         yield (
             f"| {row['name']} | {row['bound']} | {row['cpu_factor']:.3g} | {speeds} | "
-            f"{_percent(errors['updates_per_s'])} | {_percent(errors['training_s'])} | "
+            f"{_percent(errors['updates_per_s'])}{_spread(row)} | {_percent(errors['training_s'])} | "
             f"{_percent(errors['wire_bytes_per_update'])} | {_updates(errors['staleness'])} | "
             f"{'; '.join(row['disturbances']) or 'no'} |"
         )
@@ -273,6 +292,11 @@ def table(report: dict[str, Any]) -> Iterator[str]:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
+
+
+def _spread(row: dict[str, Any]) -> str:
+    least_most = row["spread"]["updates_per_s"]
+    return f" ({', '.join(map(_percent, least_most))})" if least_most and row["rounds"] > 1 else ""
 
 
 def _percent(value: float | None, sign: str = "+") -> str:

@@ -160,6 +160,23 @@ def test_a_run_proves_nothing_that_began_before_its_forecast(run):
         forecast_docker.result_of(SHAPE, 1, {**foreseen, "made": after}, run)
 
 
+def test_of_several_rounds_the_middle_one_counts_and_the_table_has_how_far_apart_they_were(run):
+    foreseen = {"bound": "compute", "offered_load": 0.5, "half_width": 0.2, "made": {"unix_s": 0.0, "utc": ""}}
+    forecasts = [asdict(Figures(updates_per_s, 10.0, 1.0e6, 1.0)) for updates_per_s in (7.2, 12.0, 8.4)]
+    results = [
+        forecast_docker.result_of(SHAPE, round_, {**foreseen, "forecast": forecast}, run)
+        for round_, forecast in enumerate(forecasts, 1)
+    ]
+
+    report = forecast_docker.summary(results)
+
+    (row,) = report["shapes"]
+    assert row["forecast"]["updates_per_s"] == 8.4
+    assert report["mean"]["updates_per_s"] == pytest.approx(0.05)
+    assert row["spread"]["updates_per_s"] == pytest.approx((-0.1, 0.5))
+    assert any("8.40, 8.00 | +5.0 % (-10.0 %, +50.0 %)" in line for line in forecast_docker.table(report))
+
+
 def test_a_wrong_profile_is_told_in_a_sentence(tmp_path):
     none = tmp_path / "none.json"
 
