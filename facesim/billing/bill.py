@@ -79,7 +79,10 @@ class Life:
 
     def part_usd(self, seconds: float) -> float:
         """What so many seconds of its training cost, as spot capacity if it was that."""
-        return price_usd(self.groups, seconds) * (1 - (self.discount or 0.0))
+        billed = 1 - (self.discount or 0.0)
+        if self.reported and self.training_s:
+            billed = self.billable_s / self.training_s
+        return price_usd(self.groups, seconds) * billed
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ MAX_SEEDS = 1000
 
 
 class Seeds(Values):
-    """How many seeds, `3`, or which, `0,4,7`."""
+    """How many seeds, `3`, or which, `0,4,7`; `4,` is seed 4 alone."""
 
     def __init__(self) -> None:
         super().__init__(click.IntRange(1, MAX_SEEDS))
@@ -41,6 +41,7 @@ class Seeds(Values):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         several = isinstance(value, (list, tuple)) or (isinstance(value, str) and "," in value)
+        value = value.removesuffix(",") if isinstance(value, str) else value
         return list(map(int, listed(value, self.items, param, ctx))) if several else super().convert(value, param, ctx)
 
 
@@ -55,7 +56,8 @@ def study_options(
             help="how replicas train together; repeatable"),
         job_options(without=("strategy", "seed"), lists=True),
         command_option("--seeds", type=Seeds(), default=1, show_default=True, group="Training",
-            help="runs of each strategy, with seeds 0, 1, ..., or with these: 3,5,7; an accuracy statement needs 3"),
+            help="runs of each strategy, with seeds 0, 1, ..., or with these: 3,5,7; `4,` is seed 4 alone; an accuracy "
+                 "statement needs 3"),
         command_option("--spot/--no-spot", default=None, type=Flag(), group="Cost and spot",
             help="simulate managed spot training; any other option that begins with --spot asks for it, too"),
         command_option("--faults", group="Recovery", common=False,

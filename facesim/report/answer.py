@@ -115,8 +115,8 @@ def _scope(rows: Sequence[Row]) -> tuple[str, str]:
         cost = ": that is what the strategy costs here, not how long a cluster would take"
         on_one = any(row.on_one_machine and row.distributed for row in rows)
         return "Emulated on one machine", cost if on_one else ": not a measurement of instances"
-    types = dict.fromkeys(row.counted[0].result.instance_type for row in rows if row.counted)
-    return f"Measured on {_listed([name or 'instances' for name in types])}", ""
+    types = dict.fromkeys(name for row in rows if row.counted for name in row.counted[0].result.instances)
+    return f"Measured on {_listed([*types] or ['instances'])}", ""
 
 
 def _fastest(rows: Sequence[Row]) -> Iterator[Finding]:

@@ -121,10 +121,11 @@ def cell_text(row: Row, name: str, measure: Measure) -> str:
     estimate = row.estimate(name)
     if measure.unit == "USD" and not row.priced:
         return NOTHING  # seconds of this machine times the price of another are what neither of them costs
-    if name.startswith("time_to_accuracy") and row.counted and (estimate is None or estimate.n < len(row.counted)):
+    if "to_accuracy" in name and row.counted and (estimate is None or estimate.n < len(row.counted)):
         if estimate is None:
             return "not reached" if row.evaluated else NOTHING
-        return f"{quantity(estimate.mean, measure.unit)} ({estimate.n} of {len(row.counted)} runs)"
+        emulated = ", emulated" if measure.section == "Cost" and not row.priced else ""
+        return f"{quantity(estimate.mean, measure.unit)} ({estimate.n} of {len(row.counted)} runs{emulated})"
     if estimate is None:
         return NOTHING
     if measure.section == "Cost" and not row.priced:

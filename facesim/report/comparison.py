@@ -21,6 +21,7 @@ from facesim.report.load import RunRecord
 from facesim.report.measures import Measure, measures
 from facesim.report.rows import Row, shape_in_words
 from facesim.report.scaling import Scale, scales
+from facesim.report.settings import settings
 from facesim.report.statistics import MARGIN, Difference, Ratio, paired_differences, paired_ratios
 from facesim.report.verdict import Finding, findings, headlines
 from facesim.report.words import percent
@@ -166,7 +167,11 @@ def compare_records(
         curves=curves,
         tests=tests,
         forecast_checks=forecast_checks,
-        scales=scales(rows, dict(zip(rows, _labels(grouped, content, without={"workers"}), strict=True))),
+        scales=scales(
+            rows,
+            dict(zip(rows, _labels(grouped, content, without={"workers"}), strict=True)),
+            {row: _facets(row.records[0]) for row in rows},
+        ),
     )
 
 
@@ -265,6 +270,7 @@ def _facets(record: RunRecord) -> dict[str, Any]:
         **shape,
         "began": ", then ".join(dict.fromkeys(began)) if set(began) - {now} else None,
         **experiment,
+        **settings(job),
     }
 
 
@@ -272,14 +278,20 @@ def _labels(
     groups: dict[str, list[RunRecord]], content: Mapping[RunRecord, str], without: Set[str] = frozenset()
 ) -> list[str]:
     """A name for each group: its strategy, with what, apart from `without`, tells it from others of the strategy."""
-    facets = []
+    facets, sometimes = [], set[str]()
     for first in (group[0] for group in groups.values()):
         values = {**_facets(first), "content": content.get(first)}
         facets.append((first.job.strategy, {name: value for name, value in values.items() if name not in without}))
+        sometimes.update(settings(first.job))
     labels = []
     for strategy, values in facets:
+        always = values.keys() - sometimes
         alike = [other for name, other in facets if name == strategy]
-        telling = {name: [other.get(name) for other in alike if other.get(name) != values[name]] for name in values}
+        telling = {
+            # A row of another backend, or without spot capacity, has not all settings: that it has none tells nothing.
+            name: [other.get(name) for other in alike if other.get(name) != values[name] and name in {*other, *always}]
+            for name in values
+        }
         differences = [
             text for name, others in telling.items() if others and (text := _difference(name, values[name], others))
         ]

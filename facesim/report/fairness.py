@@ -9,6 +9,7 @@ from typing import Any
 from facesim.report.load import RunRecord
 from facesim.report.measures import chance_accuracy
 from facesim.report.rows import Row, shape_in_words
+from facesim.report.settings import settings
 from facesim.report.words import percent
 from facesim.spec.frameworks import TENSORFLOW
 
@@ -61,10 +62,15 @@ def _circumstances(rows: Sequence[Row]) -> Iterator[str]:
     yield from _differing("not measured in the same way: numbers are", {row.label: row.measurement for row in rows})
     yield from _differing(
         "not the same instances: priced as",
-        {row.label: _together({r.result.instance_type for r in row.counted}) for row in rows},
+        {row.label: _together({" and ".join(r.result.instances) for r in row.counted}) for row in rows},
     )
     threads = {row.label: row.records[0].job.shape.get("threads") or "automatic" for row in rows}
     yield from _differing("not the same threads a task:", threads)
+    made_with = {row.label: settings(row.records[0].job) for row in rows}
+    for name in dict.fromkeys(name for given in made_with.values() for name in given):
+        values = {label: given[name] for label, given in made_with.items() if name in given}
+        shown = {label: "none" if value is None else value for label, value in values.items()}
+        yield from _differing(f"not the same circumstances: {name.replace('_', ' ')}", shown)
     computed = [row for row in rows if row.records[0].frameworks == [TENSORFLOW] and not row.is_forecast]
     kernels = {row.label: _together({r.result.machine.get("kernels") for r in row.counted}) for row in computed}
     if any(kernels.values()):  # which runs of earlier versions do not say

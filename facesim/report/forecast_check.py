@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from facesim.report.load import RunRecord
 from facesim.report.rows import Row
+from facesim.report.settings import settings
 from facesim.report.words import quantity
 from facesim.runs.forecasts import ForecastRecord
 from facesim.runs.states import Measurement, RunState
@@ -165,6 +166,5 @@ def _job_of(record: RunRecord) -> str:
     """What was asked for, seed apart."""
     job = record.job
     experiment = {name: value for name, value in job.experiment.items() if name != "seed"}
-    return json.dumps(
-        [job.strategy, record.frameworks, job.shape, job.backend, bool(job.spot), experiment], sort_keys=True
-    )
+    asked = [job.strategy, record.frameworks, job.shape, job.backend, bool(job.spot), experiment, settings(job)]
+    return json.dumps(asked, sort_keys=True)

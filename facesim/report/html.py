@@ -170,10 +170,7 @@ def _commands(comparison: Comparison) -> Iterator[tuple[str, str]]:
                 job = row.counted[0].run.job()
             except InputError:
                 continue
-            seeds = row.seeds
-            consecutive = seeds == list(range(seeds[0], seeds[0] + len(seeds)))
-            each = [seeds] if consecutive else [[seed] for seed in seeds]
-            yield row.label, "\n".join(as_command(job, some) for some in each)
+            yield row.label, as_command(job, row.seeds)
 
 
 def _sections(table: list[Line]) -> dict[str, list[Line]]:
@@ -241,7 +238,7 @@ def _timeline(record: RunRecord) -> list[tuple[str, str, str]]:
 
 def _unverified(comparison: Comparison) -> list[str]:
     """The instance types in the comparison whose price was not tied to a result of AWS's Pricing API."""
-    named = dict.fromkeys(record.result.instance_type for record in comparison.records)
+    named = dict.fromkeys(name for record in comparison.records for name in record.result.instances)
     return [name for name in named if name in instances() and not instances()[name].price_verified]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from facesim.report.cells import AUDIT_WORDS, NOTHING
+from facesim.report.cells import AUDIT_WORDS, NOTHING, cell_text
 from facesim.report.measures import measures
 from facesim.report.rows import Row
 from facesim.report.words import estimated
@@ -71,5 +71,9 @@ class Published(_Closed):
 def _measured(row: Row, line: PublishedLine) -> str:
     if line.measure == _AUDIT:
         return AUDIT_WORDS.get(row.audit, row.audit or NOTHING)
-    estimate = row.estimate(line.measure) if line.measure else None
-    return NOTHING if estimate is None or line.measure is None else estimated(estimate, row.measures[line.measure].unit)
+    if line.measure is None:
+        return NOTHING
+    measure, estimate = row.measures[line.measure], row.estimate(line.measure)
+    if estimate is not None and line.measure == "held_out_accuracy":  # whose interval no other line of this table has
+        return estimated(estimate, measure.unit)
+    return cell_text(row, line.measure, measure)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from facesim.report.images import unlike
 from facesim.report.rows import Row
@@ -13,13 +13,19 @@ from facesim.report.statistics import MIN_SEEDS, Ratio, paired_ratio
 BUSY_PERCENT = 85.0
 
 
+#: What only a strategy of several workers has.
+_OF_SEVERAL = frozenset({"workers", "ps", "workers_per_host", "ps_instance_type", "began"})
+
+
 class ScalePoint(NamedTuple):
-    """A number of workers: how many times as fast as the reference it trains, and what bounds it, in words.
+    """A number of workers: how many times as fast as the reference, of `reference_workers`, it trains, and what bounds
+    it, in words.
 
     disturbed: all its runs, or the reference's, were, so that the speed-up says little.
     """
 
     workers: int
+    reference_workers: int
     row: Row
     speed_up: Ratio
     bound: str
@@ -33,8 +39,13 @@ class ScalePoint(NamedTuple):
 
     @property
     def efficiency(self) -> float:
-        """The speed-up of a worker, 1 where each makes the training as much faster as the first did."""
-        return self.speed_up.ratio / self.workers
+        """The speed-up, of what as many times the reference's workers could have at the most, 1."""
+        return self.speed_up.ratio / self.ideal
+
+    @property
+    def ideal(self) -> float:
+        """The speed-up if each worker made the training as much faster as one of the reference's."""
+        return self.workers / self.reference_workers
 
 
 class Scale(NamedTuple):
@@ -45,10 +56,14 @@ class Scale(NamedTuple):
     points: tuple[ScalePoint, ...]
 
 
-def scales(rows: Sequence[Row], labels: Mapping[Row, str]) -> tuple[Scale, ...]:
-    """Every set of rows with two or more numbers of workers. `labels` names each row without that number.
+def scales(
+    rows: Sequence[Row], labels: Mapping[Row, str], facets: Mapping[Row, Mapping[str, Any]]
+) -> tuple[Scale, ...]:
+    """Every set of rows with two or more numbers of workers. `labels` names each row without that number, `facets` is
+    what was run.
 
-    The reference is one process that was tested on the same images, if there is one, else the fewest workers.
+    The reference is one process that is like them in all else and was tested on the same images, if there is one, else
+    the fewest workers.
     """
     groups: dict[str, list[Row]] = {}
     for row in rows:
@@ -60,9 +75,10 @@ def scales(rows: Sequence[Row], labels: Mapping[Row, str]) -> tuple[Scale, ...]:
         group.sort(key=_workers)
         if len({_workers(row) for row in group}) < 2:
             continue
-        reference = next((row for row in alone if _alike(row, group[0])), group[0])
-        points = [point for row in group if (point := _point(row, reference))]
-        sets.append(Scale(label, reference, tuple(points)))
+        alike = (row for row in alone if _alike(facets[row], facets[group[0]]) and unlike(row, group[0]) is None)
+        reference = next(alike, group[0])
+        if points := tuple(point for row in group if (point := _point(row, reference))):
+            sets.append(Scale(label, reference, points))
     return tuple(sets)
 
 
@@ -70,9 +86,9 @@ def _workers(row: Row) -> int:
     return int(row.records[0].job.shape.get("workers") or 1)
 
 
-def _alike(row: Row, other: Row) -> bool:
-    """Whether two rows trained the same, but for their strategy, on the same images."""
-    return row.backend == other.backend and row.experiment == other.experiment and unlike(row, other) is None
+def _alike(alone: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether what one process ran is what others ran, but for their number and what only their strategy has."""
+    return all(other[name] == alone[name] for name in alone.keys() & other.keys() - _OF_SEVERAL)
 
 
 def _point(row: Row, reference: Row) -> ScalePoint | None:
@@ -80,7 +96,10 @@ def _point(row: Row, reference: Row) -> ScalePoint | None:
     disturbed = not set(calm[0]) & set(calm[1])
     sides = [side.values("training_s") for side in (row, reference)] if disturbed else calm
     ratio = paired_ratio(*sides)
-    return ratio and ScalePoint(_workers(row), row, ratio, bound_of(row), disturbed)
+    if ratio is None:
+        return None
+    reference_workers = _workers(reference) if reference.replicated else 1
+    return ScalePoint(_workers(row), reference_workers, row, ratio, bound_of(row), disturbed)
 
 
 def bound_of(row: Row) -> str:

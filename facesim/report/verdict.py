@@ -266,7 +266,9 @@ def _cost(contrast: Contrast) -> Iterator[Finding]:
     row, reference, ratio = contrast.row, contrast.reference, contrast.instance_s
     if ratio is None:
         return
-    hosts = [side.counted[0].result.hosts for side in (row, reference)]
+    instances = [side.counted[0].result.instances for side in (row, reference)]
+    counts = [[count for count in kinds.values() if count is not None] for kinds in instances]
+    hosts = [sum(each) if each else None for each in counts]
     text = (
         f"{row.label} uses {times(ratio.ratio)} times the instance-seconds of {reference.label}: "
         + " against ".join(
@@ -278,7 +280,7 @@ def _cost(contrast: Contrast) -> Iterator[Finding]:
         whose = f" of {emulated[0]}" if len(emulated) == 1 else ""
         text += f";{whose} as emulated here, which is no forecast of what instances would take, and so of no price"
     elif row.values("cost_usd") and reference.values("cost_usd"):
-        types = dict.fromkeys(side.counted[0].result.instance_type or "its instances" for side in (row, reference))
+        types = dict.fromkeys(name for kinds in instances for name in kinds or ["its instances"])
         text += (
             f"; on demand {_mean(row, 'cost_usd', 'USD')} against {_mean(reference, 'cost_usd', 'USD')} "
             f"at the price of {' and '.join(types)}"

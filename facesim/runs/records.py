@@ -35,6 +35,10 @@ class JobFields(Record):
     backend: str
     framework: str = "tensorflow"
     spot: dict[str, Any] | None = None
+    backend_options: dict[str, Any] = {}
+    recovery: dict[str, Any] = {}
+    faults: list[dict[str, Any]] = []
+    sampling_s: float | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -43,12 +47,12 @@ class JobFields(Record):
         if not isinstance(content, dict):
             return content
         content = dict(content)
-        for part, beside in (("strategy", "shape"), ("backend", None)):
+        for part, beside in (("strategy", "shape"), ("backend", "backend_options")):
             if isinstance(content.get(part), dict):
                 fields = dict(content[part])
                 content[part] = fields.pop("name", None)
-                if beside and isinstance(content.get(beside), dict):
-                    content[beside] = {**content[beside], **fields}
+                if isinstance(others := content.get(beside, {}), dict):
+                    content[beside] = {**others, **fields}
         return content
 
     @model_validator(mode="after")
@@ -183,7 +187,7 @@ class Billing(Record):
     lives: tuple[BilledLife, ...] = ()
     spot: bool = False
     spot_discount: float = 0.0
-    groups: tuple[dict[str, Any], ...] = ()
+    groups: tuple[BilledGroup, ...] = ()
     hosts: int
     instance_s: float | None = None
     training_s: float
@@ -290,6 +294,13 @@ class Result(Findings):
         mine, others = ({**one.experiment, "strategy": one.strategy, "backend": one.backend} for one in (recorded, job))
         differing = [name for name in mine if name in others and mine[name] != others[name]]
         return ", ".join(f"{name} {mine[name]!r}, not {others[name]!r}" for name in differing)
+
+    @property
+    def instances(self) -> dict[str, int | None]:
+        """How many hosts it had of each instance type, as it was last submitted: None where that was not recorded."""
+        if self.billing is not None and self.billing.groups:
+            return {group.instance_type: group.count for group in self.billing.groups}
+        return {self.instance_type: self.hosts} if self.instance_type else {}
 
     @property
     def disturbances(self) -> tuple[str, ...]:

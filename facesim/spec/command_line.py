@@ -10,8 +10,8 @@ from facesim.spec.job import Job, flat, make_job, options
 
 
 def as_command(job: Job, seeds: Sequence[int]) -> str:
-    """`facesim run ...` with every option that is not its recipe's or the default, for consecutive `seeds`. Faults are
-    not among them: they are a file of their own.
+    """`facesim run ...` with every option that is not its recipe's or the default, for these `seeds`. Faults are not
+    among them: they are a file of their own.
     """
     table, values = options(), flat(job)
     chosen = {name: values[name] for name in ("strategy", "backend", "recipe")}
@@ -28,9 +28,14 @@ def as_command(job: Job, seeds: Sequence[int]) -> str:
             continue
         for each in _each(value):
             words += [option.flag, each]
-    words += ["--seed", str(seeds[0])] if seeds[0] else []
-    words += ["--seeds", str(len(seeds))] if len(seeds) > 1 else []
-    return shlex.join(words)
+    return shlex.join([*words, *_seeds(seeds)])
+
+
+def _seeds(seeds: Sequence[int]) -> list[str]:
+    """`--seeds 3` for 0, 1 and 2, `--seeds 0,4,7` for others, `--seeds 4,` for one; nothing for 0 alone."""
+    if list(seeds) == list(range(len(seeds))):
+        return ["--seeds", str(len(seeds))] if len(seeds) > 1 else []
+    return ["--seeds", ",".join(map(str, seeds)) + ("," if len(seeds) == 1 else "")]
 
 
 def _each(value: Any) -> list[str]:
@@ -38,4 +43,7 @@ def _each(value: Any) -> list[str]:
         return [f"{name}={text}" for name, text in value.items()]
     if isinstance(value, (list, tuple)):
         return [str(item) for item in value]
-    return [f"{value:g}" if isinstance(value, float) else str(value)]
+    if isinstance(value, float):
+        short = f"{value:g}"
+        return [short if float(short) == value else repr(value)]
+    return [str(value)]

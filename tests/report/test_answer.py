@@ -3,9 +3,11 @@
 import base64
 import hashlib
 import re
+import shlex
 
 import pytest
 
+from facesim.cli.study import run
 from facesim.report import compare, print_report, write_report
 from facesim.report.answer import answer, question
 from facesim.report.plots import plots
@@ -171,9 +173,22 @@ def test_only_the_page_s_own_script_may_run_and_its_contents_lead_somewhere(page
         (
             {"strategy": "single", "spot": True, "data": "my photos", "augment": True},
             [4],
-            "facesim run --strategy single --backend local --recipe paper --spot --data 'my photos' --augment --seed 4",
+            "facesim run --strategy single --backend local --recipe paper --spot --data 'my photos' --augment "
+            "--seeds 4,",
         ),
     ],
 )
 def test_a_job_as_a_command(options, seeds, command):
     assert as_command(make_job(**options), seeds) == command
+
+
+@pytest.mark.parametrize("seeds", [[0], [0, 1], [4], [3, 5, 7], [0, 4]])
+def test_the_command_line_takes_the_command_of_a_job(tmp_path, seeds):
+    options = {"strategy": "ps-async", "epochs": 3, "learning_rate": 0.00037454011884736246, "data": str(tmp_path)}
+    words = shlex.split(as_command(make_job(**options), seeds))
+    given = dict(zip(words[2::2], words[3::2], strict=True))
+
+    assert float(given["--learning-rate"]) == options["learning_rate"]
+    assert set(given) <= {flag for one in run.params for flag in one.opts}
+    read = run.make_context("run", words[2:], resilient_parsing=False).params["seeds"]
+    assert (list(range(read)) if isinstance(read, int) else read) == seeds

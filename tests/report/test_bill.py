@@ -7,6 +7,9 @@ from rich.console import Console
 
 from facesim.billing import make_bill
 from facesim.report import compare, print_report, to_json, write_report
+from facesim.report.plots.bars import cost_bars
+from facesim.report.plots.overview import _cost
+from facesim.runs.events import Billed
 from tests.report.conftest import LAUNCHED_UNIX_S
 from tests.support.events import course, restored
 
@@ -55,6 +58,47 @@ def test_the_cost_to_an_accuracy_leaves_out_what_was_not_billed_until_then(spot_
     cost_usd = measures(spot_run)["cost_to_accuracy_usd"]
 
     assert cost_usd == pytest.approx(min(since_launch_s - 10, 32) * 2 * 0.461 * 0.4 / 3600)
+
+
+@pytest.fixture
+def measured_spot_run(make_run):
+    """One at AWS, which billed another share than was assumed."""
+    events = course(("Starting", 60.0), ("Training", 292.0), ("Completed", 0.0), began_unix_s=LAUNCHED_UNIX_S)
+    events.append(Billed(time_unix_s=LAUNCHED_UNIX_S + 360, training_s=292, billable_s=119, cost_usd=0.0152))
+    billing = make_bill(events, [(M5, 1)], 0.57).to_dict(0.57)
+    ran = {"billing": billing, "measurement": "measured", "cost_usd": billing["on_demand_usd"]}
+    return make_run("single", spot=True, backend="sagemaker", result=ran)
+
+
+def test_where_aws_says_what_it_billed_this_is_what_the_report_shows(measured_spot_run, tmp_path):
+    billed_usd = 0.461 * 119 / 3600
+    comparison = compare([measured_spot_run])
+
+    write_report([measured_spot_run], tmp_path / "report.html")
+
+    page = (tmp_path / "report.html").read_text()
+    assert f"59.2 % saved: ${billed_usd:.4f}" in " ".join(page.split())
+    assert _cost(comparison.rows[0], priced=True).value == pytest.approx(billed_usd)
+    drawn = cost_bars(comparison)
+    assert f"${billed_usd:.4f} spot, billed" in drawn and "assumed" not in drawn
+
+
+def test_the_hosts_and_types_of_servers_are_among_those_that_are_named(make_run):
+    shape = {"workers": 2, "ps": 1, "ps_instance_type": "ml.m5.large", "backend": "sagemaker"}
+    groups = [(M5, 2), ("ml.m5.large", 1)]
+    events = course(("Starting", 10.0), ("Training", 100.0), ("Completed", 0.0), began_unix_s=LAUNCHED_UNIX_S)
+    runs = []
+    for seed in range(3):
+        for name, options, hosts in (("single", {"backend": "sagemaker"}, groups[:1]), ("ps-async", shape, groups)):
+            ran = {"measurement": "measured", "billing": make_bill(events, hosts).to_dict(0.57), "cost_usd": 0.1}
+            runs.append(make_run(name, seed, training_s=40.0 + seed, result=ran, **options))
+
+    comparison = compare(runs)
+
+    (cost,) = (finding.text for finding in comparison.findings if finding.topic == "cost")
+    assert "on 3 hosts" in cost
+    assert f"at the price of {M5} and ml.m5.large" in cost
+    assert any("ml.m5.2xlarge and ml.m5.large" in warning for warning in comparison.warnings)
 
 
 def test_a_run_on_demand_has_no_lines_of_spot_capacity(make_run):

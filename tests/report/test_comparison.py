@@ -4,9 +4,12 @@ import json
 
 import pytest
 
+from facesim.billing import make_bill
 from facesim.report import compare, to_json
+from facesim.report.cells import lines
 from facesim.report.notebook import frame
 from facesim.util.errors import InputError
+from tests.support.events import course
 
 APART = {"verdict": "apart", "evidence": ["12,800 examples were counted, 6,400 were due", "0 bytes crossed the wire"]}
 
@@ -279,3 +282,76 @@ def test_json_has_every_measure_by_seed_and_the_verdict(study):
     assert cluster["sync_audit"] == "together"
     assert content["contrasts"][0]["accuracy"]["outcome"] == "no evidence of a difference"
     assert content["contrasts"][0]["ratios"]["instance_s"]["ratio"] == pytest.approx(2.83, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("options", "values", "words"),
+    [
+        ({"backend": "docker"}, {"host_gbps": (0.1, 1.0)}, "host gbps"),
+        ({"spot": True}, {"spot_rate": (0.5, 2.0)}, "spot rate"),
+        ({}, {"checkpoint_s": (5.0, 60.0)}, "checkpoint s"),
+        ({}, {"max_restarts": (0, 3)}, "max restarts"),
+        ({}, {"faults": ([{"kind": "kill", "targets": ["worker-0"], "at_s": 3.0}], [])}, "faults"),
+    ],
+)
+def test_runs_with_other_settings_are_no_runs_of_one_row(make_run, options, values, words):
+    ((name, (one, other)),) = values.items()
+    runs = []
+    for place, value in enumerate((one, other)):
+        for seed in range(2):
+            given = options | {name: value, "name": f"{place}-{seed}", "launched": 1.79e9 + 100 * place}
+            runs.append(make_run("ps-async", seed, **given))
+
+    comparison = compare(runs)
+
+    assert [row.seeds for row in comparison.rows] == [[0, 1], [0, 1]]
+    assert len({row.label for row in comparison.rows}) == 2
+    assert all(words in row.label for row in comparison.rows)
+    assert not [warning for warning in comparison.warnings if "run again later" in warning]
+    assert any(f"not the same circumstances: {words}" in warning for warning in comparison.warnings)
+
+
+def test_a_setting_that_a_backend_or_capacity_does_not_have_tells_nothing(make_run):
+    runs = [make_run(name="local"), make_run(name="docker", backend="docker"), make_run(name="spot", spot=True)]
+
+    labels = {row.label for row in compare(runs).rows}
+
+    assert labels == {
+        "single (backend local, capacity on demand)",
+        "single (backend docker, capacity on demand)",
+        "single (backend local, capacity spot)",
+    }
+
+
+def test_what_an_earlier_version_did_not_record_has_its_default(make_run):
+    runs = [make_run("single", seed, backend="docker") for seed in range(2)]
+    job = json.loads(runs[0].job_file.read_text())
+    job["backend"] = {"name": "docker"}
+    del job["recovery"], job["sampling_s"]
+    runs[0].job_file.write_text(json.dumps(job))
+
+    (row,) = compare(runs).rows
+
+    assert row.seeds == [0, 1]
+
+
+def test_where_files_lie_makes_no_other_row(make_run, tmp_path):
+    runs = [make_run("single", seed, checkpoint_dir=str(tmp_path / f"{seed}")) for seed in range(2)]
+
+    (row,) = compare(runs).rows
+
+    assert row.seeds == [0, 1]
+
+
+def test_costs_to_an_accuracy_say_how_many_runs_reached_it(make_run):
+    events = course(("Starting", 10.0), ("Training", 60.0), ("Completed", 0.0))
+    ran = {"billing": make_bill(events, [("ml.m5.2xlarge", 1)]).to_dict(0.57)}
+    runs = [make_run("single", seed, accuracy=95.0 if seed else 60.0, result=ran) for seed in range(3)]
+    comparison = compare(runs, target_accuracy=0.9)
+
+    shown = {line.label: line.cells[0].text for line in lines(comparison)}
+
+    assert "(2 of 3 runs)" in shown["time to 90.0 % held-out"]
+    assert "(2 of 3 runs, emulated)" in shown["cost to 90.0 %, instance-s"]
+    never = {line.label: line.cells[0].text for line in lines(compare(runs[:1], target_accuracy=0.9))}
+    assert never["cost to 90.0 %, instance-s"] == "not reached"

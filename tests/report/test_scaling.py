@@ -40,6 +40,34 @@ def test_without_one_process_the_fewest_workers_are_the_reference(grid):
     assert scale.points[0].speed_up.ratio == 1.0
 
 
+def test_more_workers_than_one_may_be_the_reference_of_others(grid):
+    (scale,) = compare(grid[6:]).scales
+
+    fewest, most = scale.points
+    assert (fewest.workers, fewest.efficiency) == (2, 1.0)
+    assert most.ideal == 2.0
+    assert most.efficiency == pytest.approx(most.speed_up.ratio / 2) and 0.7 < most.efficiency < 0.9
+
+
+@pytest.mark.parametrize("varied", [{"threads": (1, 2)}, {"instance_type": ("ml.m5.large", "ml.c5.xlarge")}])
+def test_the_one_process_of_a_scaling_is_like_it_in_all_else(make_run, varied):
+    ((name, values),) = varied.items()
+    runs = []
+    for place, value in enumerate(values):
+        runs.append(make_run("single", name=f"one-{place}", training_s=40.0 + place, **{name: value}))
+        for workers in (1, 2):
+            ran = {"name": f"{workers}-{place}", "workers": workers, name: value}
+            runs.append(make_run("allreduce", training_s=60.0 / workers, **ran))
+
+    found = compare(runs).scales
+
+    used = [
+        [row.records[0].job.shape[name] for row in (one.reference, *(each.row for each in one.points))] for one in found
+    ]
+    assert sorted(used) == sorted([value] * 3 for value in values)
+    assert [scale.reference.records[0].job.strategy for scale in found] == ["single"] * 2
+
+
 @pytest.mark.slow
 def test_one_number_of_workers_is_no_scaling(study):
     comparison = compare(study)

@@ -50,23 +50,18 @@ def phase_bars(comparison: Comparison) -> str | None:
 
 def cost_bars(comparison: Comparison) -> str | None:
     """What a run cost: dollars, on demand and as spot capacity, where every row ran on the instances whose price is
-    named; else instance-seconds, which have no price.
+    named; else instance-seconds, which have no price. Of a run on spot capacity the bill is known, of others assumed.
     """
     priced = all(row.priced for row in comparison.rows if row.counted)
-    bars = (
-        (("cost_usd", -0.19, 1.0, "on demand"), ("spot_cost_usd", 0.19, 0.45, "spot, assumed"))
-        if priced
-        else (("instance_s", 0.0, 1.0, ""),)
-    )
-    rows = [row for row in comparison.rows if row.estimate(bars[0][0])]
+    rows = [row for row in comparison.rows if row.estimate("cost_usd" if priced else "instance_s")]
     if not rows:
         return None
     with drawing("cost-plot", "cost by strategy", (HALF_PAGE_IN, 1.3 + 0.7 * len(rows))) as (figure, svg):
         axes = figure.subplots()
         shades = dict(zip((row.label for row in comparison.rows), colours(comparison), strict=True))
         widest = 0.0
-        for name, offset, alpha, words in bars:
-            for index, row in enumerate(rows):
+        for index, row in enumerate(rows):
+            for name, offset, alpha, words in _bars(row) if priced else (("instance_s", 0.0, 1.0, ""),):
                 estimate = row.estimate(name)
                 if estimate:
                     widest = max(widest, estimate.mean)
@@ -84,6 +79,13 @@ def cost_bars(comparison: Comparison) -> str | None:
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
     return svg[0]
+
+
+def _bars(row: Row) -> tuple[tuple[str, float, float, str], ...]:
+    """The dollars of a row: measures, where their bars are, how dark, and what they are called."""
+    billed = row.estimate("billed_usd") is not None
+    spot = ("billed_usd", "spot, billed") if billed else ("spot_cost_usd", "spot, assumed")
+    return ("cost_usd", -0.19, 1.0, "on demand"), (spot[0], 0.19, 0.45, spot[1])
 
 
 def _mean_phases(row: Row) -> dict[str, float]:

@@ -82,7 +82,9 @@ def _time(row: Row) -> _Amount | None:
 def _cost(row: Row, priced: bool) -> _Amount | None:
     if priced and row.is_forecast and (record := row.records[0].forecast):
         return _Amount(record.cost_usd, record.low_usd, record.high_usd)
-    return _estimated(row, "cost_usd" if priced else "instance_s")
+    if not priced:
+        return _estimated(row, "instance_s")
+    return _estimated(row, "billed_usd") or _estimated(row, "cost_usd")
 
 
 def _estimated(row: Row, name: str) -> _Amount | None:

@@ -27,7 +27,8 @@ def scaling(comparison: Comparison) -> str | None:
         for nth, scale in enumerate(comparison.scales):
             colour = STRATEGY_COLOURS[nth % len(STRATEGY_COLOURS)]
             workers = [point.workers for point in scale.points]
-            for axes, shares in ((speed, [1.0] * len(workers)), (efficiency, workers)):
+            ideals = [point.ideal for point in scale.points]
+            for axes, shares in ((speed, [1.0] * len(workers)), (efficiency, ideals)):
                 bounds = [(point.interval or (point.speed_up.ratio, point.speed_up.ratio)) for point in scale.points]
                 values = [point.speed_up.ratio / share for point, share in zip(scale.points, shares, strict=True)]
                 spread = [
@@ -43,9 +44,10 @@ def scaling(comparison: Comparison) -> str | None:
                     (mark,) = axes.plot(point.workers, value, "o", color=colour, markerfacecolor=face, markersize=6)
                     tip(mark, f"{scale.label}, {point.workers} workers: {value:.2f}, bound by {point.bound}")
         ideal: dict[str, Any] = {"color": INK, "linewidth": 0.9, "linestyle": (0, (5, 4)), "alpha": 0.55}
-        speed.plot([1, most], [1, most], label="ideal", **ideal)
+        for nth, fewest in enumerate(sorted({scale.points[0].reference_workers for scale in comparison.scales})):
+            speed.plot([fewest, most], [1, most / fewest], label=None if nth else "ideal", **ideal)
         efficiency.axhline(1.0, **ideal)
-        for axes, label in ((speed, "times as fast to train"), (efficiency, "speed-up of a worker")):
+        for axes, label in ((speed, "times as fast to train"), (efficiency, "share of the ideal speed-up")):
             axes.set_xlabel("workers")
             axes.set_xticks(range(1, most + 1) if most <= 16 else sorted({1, most}))
             axes.set_ylabel(label)
