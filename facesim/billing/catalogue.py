@@ -12,7 +12,7 @@ import difflib
 import functools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -91,6 +91,19 @@ def instance(name: str) -> Instance:
             f"which needs no account; or say it in {own_file()}, as [{json.dumps(name)}] usd_per_hour = ..."
         )
     raise InputError(f"instance type {name!r} is not in the catalogue{_meant(name)}")
+
+
+def foreign_prices(region: str, names: Iterable[str]) -> str | None:
+    """That prices of these instance types are those of another AWS region, and what to do; None where they are of this
+    one, or the user's own.
+    """
+    others = sorted({instance(name).price_region for name in names} - {region, "own"})
+    if not others:
+        return None
+    return (
+        f"prices are those of {', '.join(others)}, not of {region}: facesim prices refresh --region {region} asks AWS "
+        "for them, which needs no account"
+    )
 
 
 def _meant(name: str) -> str:

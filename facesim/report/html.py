@@ -93,6 +93,7 @@ def render(comparison: Comparison) -> str:
             estimated=estimated,
             spot_discount_percent=assumed_spot_discount() * 100,
             unverified=_unverified(comparison),
+            price_regions=_price_regions(comparison),
             instance_s=instance_s,
             max_foreign_percent=MAX_FOREIGN_CPU_PERCENT,
             max_steal_percent=MAX_STEAL_PERCENT,
@@ -240,6 +241,13 @@ def _unverified(comparison: Comparison) -> list[str]:
     """The instance types in the comparison whose price was not tied to a result of AWS's Pricing API."""
     named = dict.fromkeys(name for record in comparison.records for name in record.result.instances)
     return [name for name in named if name in instances() and not instances()[name].price_verified]
+
+
+def _price_regions(comparison: Comparison) -> list[str]:
+    """The AWS regions whose prices the dollars are from; those that a user gave are of none."""
+    priced = (record for row in comparison.rows if row.priced for record in row.records if record.result.billing)
+    groups = (group for record in priced for life in record.result.billing.lives for group in life.groups)
+    return sorted({group.price_region for group in groups if group.price_region} - {"own"})
 
 
 def _value(value: Any) -> str:

@@ -156,12 +156,13 @@ class StateSpan(Record):
 
 
 class BilledGroup(Record):
-    """Instances of one type."""
+    """Instances of one type, with the AWS region whose price they are billed at: `own` where the user gave it."""
 
     model_config = ConfigDict(extra="allow")
 
     instance_type: str
     count: int
+    price_region: str | None = None
 
 
 class BilledLife(Record):

@@ -8,6 +8,7 @@ import pytest
 
 from facesim.backends.sagemaker.bill import AFTER_S, most, refuse_above, reported
 from facesim.backends.training_job import job_json
+from facesim.billing.own_prices import own_file
 from facesim.spec.job import make_job
 from facesim.util.errors import InputError
 
@@ -84,6 +85,24 @@ def test_what_could_cost_more_is_refused_and_it_is_said_what_would_fit():
         refuse_above(1.0, [request(fits + 2), request(fits + 2)])
     with pytest.raises(InputError, match="it may fit with smaller instances"):
         refuse_above(0.001, [request()])
+
+
+def test_a_cap_is_refused_where_only_prices_of_another_region_are_known(tmp_path, monkeypatch):
+    estimate = refuse_above(None, [request()], regions=["sa-east-1"])
+    assert estimate.endswith(
+        "prices are those of us-east-1, not of sa-east-1: facesim prices refresh --region sa-east-1 asks AWS for them, "
+        "which needs no account"
+    )
+    assert "prices are" not in refuse_above(5.0, [request()], regions=["us-east-1"])
+
+    with pytest.raises(
+        InputError, match=r"--max-cost 5 cannot be kept to: prices are those of us-east-1.*prices\.toml"
+    ):
+        refuse_above(5.0, [request()], regions=["us-east-1", "sa-east-1"])
+
+    monkeypatch.setenv("FACESIM_PRICES", str(tmp_path / "prices.toml"))
+    own_file().write_text('["ml.m5.2xlarge"]\nusd_per_hour = 0.7\n')
+    assert "up to $1.4" in refuse_above(5.0, [request()], regions=["sa-east-1"])
 
 
 def test_the_bill_multiplies_wall_clock_by_instances():

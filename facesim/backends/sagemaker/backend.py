@@ -27,7 +27,7 @@ from facesim.backends.sagemaker.rules import broken_rules, unlike_described
 from facesim.backends.sagemaker.session import Account, asking, redacted
 from facesim.backends.sagemaker.site import site_of
 from facesim.backends.sagemaker.status import listed, status_of
-from facesim.backends.training_job import TrainingJob, job_name, training_job_request
+from facesim.backends.training_job import TrainingJob, job_name, job_of, training_job_request
 from facesim.data.unseen import UnseenData
 from facesim.preflight.inputs import Inputs
 from facesim.preflight.memory import head_memory
@@ -97,7 +97,9 @@ class SageMakerBackend(Backend):
     def estimate(self, requests: Sequence[TrainingJob], max_cost_usd: float | None) -> str:
         uploads = {uri: folder for request in requests for uri, folder in request.uploads.items()}
         sizes = [file.stat().st_size for folder in uploads.values() for file in folder.rglob("*") if file.is_file()]
-        return refuse_above(max_cost_usd, [request.request for request in requests], sum(sizes) / 1e9)
+        made = [request.request for request in requests]
+        regions = (Names(job_of(each["HyperParameters"]).backend.region).region for each in made)
+        return refuse_above(max_cost_usd, made, sum(sizes) / 1e9, regions=regions)
 
     def attach(self, target: Target, output: Path) -> Attached:
         """A job that has ended is followed, too, until its results are here."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from facesim.backends.training_job import JOB, job_of
-from facesim.billing.catalogue import instance, other_prices
+from facesim.billing.catalogue import foreign_prices, instance, other_prices
 from facesim.billing.cost import spot_savings_percent
+from facesim.billing.own_prices import own_file
 from facesim.util.errors import InputError
 
 #: (instance type, how many), for each group of instances.
@@ -97,14 +99,40 @@ def fitting_s(requests: list[dict[str, Any]], max_cost_usd: float) -> int:
     return int((max_cost_usd - fixed) / per_s) - AFTER_S
 
 
+def _foreign(requests: list[dict[str, Any]], regions: Iterable[str]) -> str:
+    """Of which regions other prices are known than theirs; empty if of none."""
+    types = dict.fromkeys(name for request in requests for name, _ in groups_of(request["ResourceConfig"]))
+    return "; ".join(note for region in sorted({*regions}) if (note := foreign_prices(region, types)))
+
+
+def check_prices(limit_usd: float, requests: list[dict[str, Any]], limit: str, regions: Iterable[str]) -> None:
+    """See that the prices are known of the `regions` in which requests are to keep to the option `limit`.
+
+    Raises:
+        InputError: only those of another region are.
+    """
+    if abroad := _foreign(requests, regions):
+        raise InputError(
+            f"{limit} {limit_usd:g} cannot be kept to: {abroad}; or say them in {own_file()}, or leave {limit} out"
+        )
+
+
 def refuse_above(
-    max_cost_usd: float | None, requests: list[dict[str, Any]], data_gb: float = 0.0, limit: str = "--max-cost"
+    max_cost_usd: float | None,
+    requests: list[dict[str, Any]],
+    data_gb: float = 0.0,
+    limit: str = "--max-cost",
+    regions: Iterable[str] = (),
 ) -> str:
     """What all of these requests can cost together, in words; `data_gb` is what is uploaded for them.
 
     Raises:
-        InputError: it is more than `max_cost_usd`, which the option `limit` gave.
+        InputError: it is more than `max_cost_usd`, which the option `limit` gave; or nobody can tell, because only the
+            prices of another region than theirs, `regions`, are known.
     """
+    regions = [*regions]
+    if max_cost_usd is not None:
+        check_prices(max_cost_usd, requests, limit, regions)
     costs = [most(request) for request in requests]
     total = sum(cost.total for cost in costs)
     times_s = [request["StoppingCondition"]["MaxRuntimeInSeconds"] for request in requests]
@@ -129,7 +157,8 @@ def refuse_above(
     stored = data_gb * other_prices()["s3_usd_per_gb_month"]
     if stored >= _SHOWN_USD:
         estimate += f"; the {data_gb:.3g} GB of data cost ${stored:.2f} a month in S3 until you remove them"
-    return estimate
+    abroad = _foreign(requests, regions)
+    return f"{estimate}; {abroad}" if abroad else estimate
 
 
 _SHOWN_USD = 0.005

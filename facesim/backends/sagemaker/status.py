@@ -6,8 +6,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from facesim.backends.base import Status
-from facesim.backends.sagemaker.bill import reported
+from facesim.backends.sagemaker.bill import groups_of, reported
 from facesim.backends.training_job import job_of
+from facesim.billing.catalogue import foreign_prices
 from facesim.runs.states import outcome_of_sagemaker, state_of_sagemaker
 from facesim.util.errors import InputError
 
@@ -29,6 +30,9 @@ def status_of(description: dict[str, Any], account: Account, target: Target) -> 
             else f"${bill['cost_usd']:.4f} (volumes ${bill['volume_usd']:.4f} more)"
         )
         notes.append(f"billed {bill['billable_s']} s, {cost}")
+        types = [name for name, _ in groups_of(description["ResourceConfig"])]
+        if not account.emulator and (abroad := foreign_prices(account.region, types)):
+            notes.append(abroad)
     return Status(
         name=description["TrainingJobName"],
         backend=target.backend.name,
