@@ -198,7 +198,8 @@ def _forecasts_of(
     reclaims = paid * risk.reclaims_per_hour * trained_s / 3600
     waiting_s = phases["starting_s"] + np.where(spot, reclaims * risk.wait_s, 0.0)
 
-    extrapolated = (table.worker_batch < profile.batches[0]) | (table.worker_batch > profile.batches[1])
+    other_batch = (table.worker_batch < profile.batches[0]) | (table.worker_batch > profile.batches[1])
+    extrapolated = other_batch | np.array([bool(_without_bfloat16(table, shape)) for shape in table.shapes])
     offered = np.where(base_s > burst_s, base.offered, burst.offered)
     phases_differ = updates * (base.update_s - burst.update_s) * (table.network_assumed & (base_s > 0))
     half = _half_widths(table, offered, phases_differ / (2 * (burst_s + base_s)), widths)
@@ -228,10 +229,10 @@ def _forecasts_of(
             shape.ps_instance_type,
             shape.spot,
             paid[place] > 1,
-            bool(extrapolated[place]),
+            bool(other_batch[place]),
         )
         if key not in assumed:
-            assumed[key] = tuple(_assumptions(table, shape, bool(extrapolated[place]), risk, outside))
+            assumed[key] = tuple(_assumptions(table, shape, bool(other_batch[place]), risk, outside))
         forecasts.append(
             Forecast(
                 shape,
@@ -276,15 +277,20 @@ def _cost_usd(table: Table, shape: ClusterShape, billed_s: float) -> float:
 
 
 def _assumptions(
-    table: Table, shape: ClusterShape, extrapolated: bool, risk: SpotRisk, outside: Mapping[str, float] | None
+    table: Table, shape: ClusterShape, other_batch: bool, risk: SpotRisk, outside: Mapping[str, float] | None
 ) -> list[str]:
     profile = table.profile
     hosts_used = dict(shape.groups)
     sends = sum(hosts_used.values()) > 1
     assumptions = [text for name in hosts_used for text in table.kinds[name].assumptions(shape.spot, sends)]
-    if extrapolated:
+    if other_batch:
         least, most = profile.batches
         assumptions.append(f"the batch of a worker is outside of what was measured, {least} to {most}")
+    for name in _without_bfloat16(table, shape):
+        assumptions.append(
+            f"the processors of {name} have no bfloat16 arithmetic: if the machine of the profile has it, steps on "
+            f"{name} take longer than forecast, maybe twice as long; a forecast in float32 is surer"
+        )
     whole = -(-profile.examples // table.batch) * table.batch
     if whole > (1 + _NOTED) * profile.examples:
         shorter = 100 * (1 - profile.examples / whole)
@@ -304,3 +310,10 @@ def _assumptions(
     if fixed.assumed and not fixed.values.keys() <= (outside or {}).keys():
         assumptions.append("times to start, to download and to upload are assumed")
     return assumptions
+
+
+def _without_bfloat16(table: Table, shape: ClusterShape) -> list[str]:
+    """The types of workers that compute in bfloat16 and have no arithmetic for it. (What a GPU has is not known.)"""
+    if table.profile.precision != "bfloat16":
+        return []
+    return [name for name, _ in shape.worker_hosts if not (kind := table.kinds[name]).bf16 and not kind.gpus]

@@ -203,8 +203,10 @@ def _hosts_of(job: Job, profile: Profile, known: dict[str, HostType]) -> dict[st
         return known
     here = profile.machine.sgemm_gflops / constants("reference_core").values["sgemm_gflops"]
     cores = profile.machine.cores
-    # Nothing is paid for here, so that no price is in doubt.
-    measured = {"speed_origin": "measured", "speed_source": "this machine's profile", "price_verified": True}
+    # Nothing is paid for here, so that no price is in doubt; and what bfloat16 takes here is what the profile measured.
+    measured = {
+        "speed_origin": "measured", "speed_source": "this machine's profile", "price_verified": True, "bf16": True,
+    }  # fmt: skip
     if not job.backend.own_hosts:
         this_machine = {"relative_speed": here, "cores": cores, **measured, **_LOOPBACK}
         return {name: known[name].model_copy(update=this_machine) for name, _ in job.groups}

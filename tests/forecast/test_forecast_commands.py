@@ -355,6 +355,15 @@ def test_a_local_run_is_forecast_with_the_cores_that_its_tasks_share(profile):
     assert two.training_bound == "host CPU"
 
 
+@pytest.mark.parametrize(("backend", "extrapolated"), [("local", False), ("docker", False), ("sagemaker", True)])
+def test_what_bfloat16_takes_on_this_machine_is_measured(profile, backend, extrapolated):
+    job = make_job(backend=backend, precision="bfloat16")
+
+    forecast, _ = forecast_of(job, profile.model_copy(update={"precision": "bfloat16"}))
+
+    assert forecast.extrapolated == extrapolated
+
+
 @pytest.mark.parametrize("backend", ["local", "docker", "sagemaker"])
 def test_a_forecast_of_servers_with_hosts_of_their_own_and_of_spot_capacity(profile, tmp_path, backend):
     job = make_job(strategy="ps-async", ps_instance_type="ml.c5.xlarge", spot=True, epochs=20, backend=backend)

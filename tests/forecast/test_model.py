@@ -53,6 +53,19 @@ def test_dollars_are_the_billed_seconds_of_all_hosts(profile):
     assert forecast.cost_usd == pytest.approx(3 * 0.230 * round(forecast.phases.billed_s) / 3600)
 
 
+def test_hosts_without_bfloat16_go_beyond_a_profile_in_bfloat16(profile):
+    without = hosts()["ml.m5.xlarge"]
+    known = {"ml.m5.xlarge": without, "ml.with": without.model_copy(update={"name": "ml.with", "bf16": True})}
+    shapes = [ClusterShape(instance_type=name) for name in known]
+
+    told, at_home = forecast_jobs(changed(profile, precision="bfloat16"), shapes, known_hosts=known)
+
+    assert told.extrapolated and any("ml.m5.xlarge have no bfloat16 arithmetic" in text for text in told.assumptions)
+    assert not at_home.extrapolated and not any("bfloat16" in text for text in at_home.assumptions)
+    in_float32 = forecast_job(profile, shapes[0], known_hosts=known)
+    assert not in_float32.extrapolated and not any("bfloat16" in text for text in in_float32.assumptions)
+
+
 def test_servers_with_hosts_of_their_own_are_paid_for(profile):
     shape = ClusterShape(strategy="ps-async", workers=2, ps=2, instance_type="ml.m5.xlarge")
     separate = shape.model_copy(update={"ps_instance_type": "ml.m5.large"})
