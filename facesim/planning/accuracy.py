@@ -22,8 +22,7 @@ from facesim.profiling.accuracy import curve_of, forecast_accuracy
 from facesim.runs.directory import Run
 from facesim.runs.records import Audit, JobFields, Result
 from facesim.runs.states import Measurement, RunState
-from facesim.spec.job import Job
-from facesim.spec.shape import Shape
+from facesim.spec.job import Job, flat, make_job
 from facesim.spec.strategies import STRATEGIES, known_strategy
 from facesim.util.errors import InputError
 
@@ -71,6 +70,24 @@ def accuracies(
     return {shape: pooled[key] for shape, key in keys.items() if key in pooled}
 
 
+def replayed_job(job: Job, shape: ClusterShape) -> Job:
+    """The job that a shape stands for, which a replay trains in one process.
+
+    Raises:
+        InputError: no job can be that, such as one of more workers than any has.
+    """
+    known = STRATEGIES[shape.strategy].model_fields
+    strategy_options = {name: getattr(shape, name) for name in ("backup_workers", "local_steps") if name in known}
+    asked = {"strategy": shape.strategy, "workers": shape.workers, "ps": shape.ps, **strategy_options}
+    try:
+        return make_job(**{**flat(job), **asked, "spot": False})
+    except InputError as error:
+        raise InputError(
+            f"--replay trains what {shape} would, and no job can be that: {error}; ask for less, or leave --replay out",
+            field="replay",
+        ) from None
+
+
 def replay_shape(
     job: Job, profile: Profile, shape: ClusterShape, folder: Path, seeds: int, tick: Callable[[], None] = lambda: None
 ) -> list[Run]:
@@ -78,17 +95,12 @@ def replay_shape(
     forecast, whose held-out accuracy `accuracies` finds. It takes as long as so many trainings on this machine.
 
     Raises:
-        InputError: the data cannot be used, or the folder cannot be written.
+        InputError: no job can be that, the data cannot be used, or the folder cannot be written.
         FacesimError: a process failed.
     """
-    cluster = Shape(workers=shape.workers, ps=shape.ps, instance_type=job.shape.instance_type)
-    strategy = STRATEGIES[shape.strategy]
-    strategy_options = {
-        name: getattr(shape, name) for name in ("backup_workers", "local_steps") if name in strategy.model_fields
-    }
-    there = Job(experiment=job.experiment, strategy=strategy(**strategy_options), shape=cluster)
+    there = replayed_job(job, shape)
     inputs = prepare_inputs(there, lambda *_: None)
-    forecast_accuracy(there, profile, folder, inputs, seeds=seeds, tick=tick)
+    forecast_accuracy(there, profile, folder, inputs, seeds=seeds, shared_cores=shape.one_host, tick=tick)
     runs = []
     for seed in range(seeds):
         run = Run.open(folder / f"seed-{seed}")

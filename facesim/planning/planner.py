@@ -12,9 +12,9 @@ from typing import Any
 
 from facesim.forecast.hosts import HostType, host
 from facesim.forecast.profile_data import Profile
-from facesim.forecast.shapes import check_strategies
+from facesim.forecast.shapes import ClusterShape, check_strategies
 from facesim.planning import TRIED
-from facesim.planning.accuracy import accuracies, learns_like, normalises_batches, replay_shape
+from facesim.planning.accuracy import accuracies, learns_like, normalises_batches, replay_shape, replayed_job
 from facesim.planning.jobs import check_profile, options_of, profile_notes, region_notes
 from facesim.planning.profiles import have_profile, how_to_have_one
 from facesim.planning.saved import saved_hosts, saved_outside, saved_widths
@@ -73,9 +73,7 @@ def plan_training(
     shapes = axes.shapes()  # before anything is measured
     too_few = [name for name in tried if all(shape.strategy != name for shape in shapes)]
     if replays:
-        if axes.other_workers:
-            raise InputError("--replay: no job has workers of several types; leave out --other-workers")
-        check_replayable(job)
+        _check_replays(job, axes, shapes)
     used = given_profile or measure(job)
     check_profile(used, job, where if given_profile else "the profile of this machine")
     notes = [
@@ -115,6 +113,15 @@ def _check_types(known: Mapping[str, HostType], names: Collection[str]) -> None:
             host(name, known)
         except InputError as error:
             raise InputError(f"--instance-type: {error}; a type of your own goes in a file for --instances") from None
+
+
+def _check_replays(job: Job, axes: Axes, shapes: Collection[ClusterShape]) -> None:
+    if axes.other_workers:
+        raise InputError("--replay: no job has workers of several types; leave out --other-workers")
+    check_replayable(job)
+    largest = {shape.strategy: shape for shape in sorted(shapes, key=lambda shape: (shape.workers, shape.ps))}
+    for shape in largest.values():
+        replayed_job(job, shape)
 
 
 def _profile_notes(profile: Profile, job: Job, where: str, given: Mapping[str, Any]) -> list[str]:

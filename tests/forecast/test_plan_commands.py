@@ -241,6 +241,7 @@ def test_a_profile_says_the_same_as_an_object_and_as_a_file(profile, file, tmp_p
         (["--explain", "ps-async:4000000w"], "workers 4000000: Input should be less than or equal to 10000"),
         (["--output", f"{__file__}/plan.html"], "cannot write"),
         (["--strategy", "ps-asnc"], "did you mean ps-async?"),
+        (["--strategy", "ps-async", "--workers", "65", "--replay", "1"], "no job can be that: --workers 65 is not"),
     ],
 )
 def test_what_cannot_be_planned_is_told(plan, options, message):
