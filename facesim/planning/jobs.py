@@ -12,8 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from facesim.backends.emulation import emulate, hosts_of_study
-from facesim.billing import instances
-from facesim.billing.bill import discount_of, make_bill, submitted
+from facesim.billing.bill import Bill, make_bill
+from facesim.billing.catalogue import Instance, instance, instances
 from facesim.forecast.constants import constants
 from facesim.forecast.hosts import HostType
 from facesim.forecast.model import Forecast, SpotRisk, forecast_job
@@ -142,7 +142,7 @@ def region_notes(region: str | None, names: Collection[str | None], known: Mappi
     others = {
         kind.price_region
         for name, kind in instances().items()
-        if name in names and known[name].price_source != "the user" and kind.price_region not in (region, "own")
+        if name in names and not known[name].own_price and kind.price_region not in (region, "own")
     }
     if region is None or not others:
         return []
@@ -172,7 +172,7 @@ def forecast_of(job: Job, profile: Profile, own_instances: Path | None = None) -
     """
     check_measurable(job)
     shape = shape_of(job)
-    known = _hosts_of(job, profile, saved_hosts(own_instances))
+    known = _hosts_of(job, profile, own_instances)
     experiment = job.experiment
     forecast = forecast_job(
         profile,
@@ -198,7 +198,16 @@ def spot_risk(job: Job) -> SpotRisk:
     return SpotRisk(rate, job.recovery.checkpoint_s or usual.checkpoint_s, usual.restart_s, wait_s)
 
 
-def _hosts_of(job: Job, profile: Profile, known: dict[str, HostType]) -> dict[str, HostType]:
+def _hosts_of(job: Job, profile: Profile, own_instances: Path | None) -> dict[str, HostType]:
+    """What the types of a job's hosts are taken for, by name."""
+    known = saved_hosts(own_instances)
+    if job.spot is not None and (discount := job.spot.discount) is not None:
+        known = {
+            name: kind.model_copy(
+                update={"spot_usd_per_hour": kind.price_usd_per_hour * (1 - discount), "spot_assumed": False}
+            )
+            for name, kind in known.items()
+        }
     if job.backend.elsewhere:
         return known
     here = profile.machine.sgemm_gflops / constants("reference_core").values["sgemm_gflops"]
@@ -294,9 +303,11 @@ def write_forecast(
     run = Run.create(directory, job)
     try:
         record.write(run.forecast_file)
-        began_unix_s = time.time()
-        _write_events(run, job, record.phases, began_unix_s)
-        _result(run, job, profile, forecast, record).write(run.result_file)
+        known = _hosts_of(job, profile, own_instances)
+        discount = _discount(job, known)
+        _write_events(run, job, record.phases, discount)
+        bill = make_bill(run.events(), job.groups, known={name: _priced(known[name]) for name, _ in job.groups})
+        _result(run, job, profile, forecast, record, bill, discount).write(run.result_file)
     finally:
         run.claim.release()
     return run
@@ -315,8 +326,33 @@ def write_forecasts(
     return runs
 
 
-def _write_events(run: Run, job: Job, phases: Mapping[str, float], began_unix_s: float) -> None:
-    run.record(Submitted(time_unix_s=began_unix_s, shape=job.shape.model_dump(), **submitted(job.groups, job.spot)))
+def _discount(job: Job, known: Mapping[str, HostType]) -> float:
+    """The part of the price, 0-1, that spot capacity saves, or would save, as the forecast has it."""
+    usd, spot_usd = (
+        sum(known[name].usd_per_hour(spot) * count for name, count in job.groups) for spot in (False, True)
+    )
+    return 1 - spot_usd / usd if usd else 0.0
+
+
+def _priced(kind: HostType) -> Instance:
+    """The type with the price of the forecast."""
+    known = instance(kind.name)
+    if not kind.own_price:
+        return known
+    price = {name: getattr(kind, name) for name in ("price_usd_per_hour", "price_verified", "price_date", "price_source")}
+    return replace(known, price_region="own", **price)
+
+
+def _write_events(run: Run, job: Job, phases: Mapping[str, float], discount: float) -> None:
+    began_unix_s = time.time()
+    run.record(
+        Submitted(
+            time_unix_s=began_unix_s,
+            shape=job.shape.model_dump(),
+            groups=tuple(job.groups),
+            discount=discount if job.spot else None,
+        )
+    )
     states = (
         (RunState.STARTING, phases["waiting_s"]),
         (RunState.DOWNLOADING, phases["download_s"]),
@@ -330,9 +366,9 @@ def _write_events(run: Run, job: Job, phases: Mapping[str, float], began_unix_s:
         at_unix_s += lasts_s
 
 
-def _result(run: Run, job: Job, profile: Profile, forecast: Forecast, record: ForecastRecord) -> Result:
-    discount = discount_of(job.spot, job.groups)
-    bill = make_bill(run.events(), job.groups)
+def _result(
+    run: Run, job: Job, profile: Profile, forecast: Forecast, record: ForecastRecord, bill: Bill, discount: float
+) -> Result:
     first_step_s = record.phases["first_step_s"]
     phases = {
         "startup_s": forecast.phases.start_s - first_step_s,

@@ -378,6 +378,25 @@ def test_a_forecast_of_servers_with_hosts_of_their_own_and_of_spot_capacity(prof
         assert any("spot capacity loses each host" in text for text in forecast.assumptions)
 
 
+@pytest.mark.parametrize("spot", [["--spot", "--spot-discount", "0.3"], ["--spot"], []])
+def test_a_forecast_has_one_price_that_of_the_user(file, tmp_path, capsys, spot):
+    own = tmp_path / "own.toml"
+    own.write_text('[instances."ml.m5.2xlarge"]\nprice_usd_per_hour = 4.0\n')
+    options = ["--profile", str(file), "--instances", str(own), "--output", str(tmp_path / "runs"), "--epochs", "20"]
+    ps = ["--strategy", "ps-async", "--workers", "3", "--ps-instance-type", "ml.c5.xlarge"]
+
+    assert main(["forecast", *options, *ps, *spot, "--json"]) == 0
+
+    (shown,) = json.loads(capsys.readouterr().out)
+    (run,) = find_runs([tmp_path / "runs"])
+    result, forecast = run.result(), run.forecast()
+    assert result.billing.cost_usd == pytest.approx(forecast.cost_usd, rel=0.002) == shown["cost_usd"]
+    assert result.cost_usd == pytest.approx((3 * 4.0 + 0.204) * result.billing.training_s / 3600)
+    assert result.billing.spot_discount == pytest.approx(0.3 if len(spot) > 1 else 0.57)
+    assert [group["usd_per_hour"] for group in result.billing.groups] == [4.0, 0.204]
+    assert ("spot price of ml.m5.2xlarge is assumed" in " ".join(forecast.assumptions)) == (spot == ["--spot"])
+
+
 def test_a_toml_file_of_options_is_forecast_for_each_of_its_strategies(file, tmp_path, capsys):
     study = tmp_path / "study.toml"
     study.write_text('strategy = ["single", "ps-sync"]\nworkers = 3\nepochs = 5\ninstance-type = "ml.c5.xlarge"\n')
