@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import NamedTuple
 
 from facesim.backends.emulation import emulate, hosts_of_study
 from facesim.billing.bill import Bill, make_bill
@@ -46,6 +47,12 @@ _AT_HOME = {"starting_s": 0.0, "download_s": 0.0, "upload_s": 0.0}
 
 #: Options without which nothing about a step's time is known.
 _OF_THE_NETWORK = ("framework", "model", "precision", "head", "image_size", "channels")
+
+#: Those that decide which images are trained on, in any number.
+_OF_THE_DATA = (
+    "data", "test", "split", "test_part", "subset", "min_images", "image_feature", "label_feature", "held_out",
+    "validation",
+)  # fmt: skip
 
 
 def shape_of(job: Job) -> ClusterShape:
@@ -133,6 +140,30 @@ def profile_notes(profile: Profile, job: Job, where: str, identities: int | None
             "part of a step is extrapolated"
         )
     return notes
+
+
+def data_options(given: Mapping[str, object]) -> tuple[str, ...]:
+    """Of options that were given, those that decide which images are trained on."""
+    return tuple(name for name in _OF_THE_DATA if given.get(name) is not None)
+
+
+def data_notes(
+    profile: Profile, where: str, asked: Sequence[str] = (), training_examples: int | None = None
+) -> list[str]:
+    """Notes on a profile that was given, of whose images a forecast is: where these `asked` options of the data are of
+    others, or a job had other `training_examples`.
+    """
+    people = f" of {profile.identities:,} identities" if profile.identities else ""
+    if asked:
+        names = " and ".join(filter(None, [", ".join(map(flag, asked[:-1])), flag(asked[-1])]))
+        verb = "are" if len(asked) > 1 else "is"
+        return [f"{names} {verb} not looked at: {profile.examples:,} training examples{people} are taken from {where}"]
+    if training_examples not in (None, profile.examples):
+        return [
+            f"the run trained on {training_examples:,} examples, the forecast is of the {profile.examples:,} training "
+            f"examples{people} of {where}"
+        ]
+    return []
 
 
 def region_notes(region: str | None, names: Collection[str | None], known: Mapping[str, HostType]) -> list[str]:
@@ -290,16 +321,21 @@ def profile_text(profile: Profile) -> str:
 
 
 def write_forecast(
-    job: Job, profile: Profile, directory: Path, own_instances: Path | None = None, where: str | None = None
+    job: Job,
+    profile: Profile,
+    directory: Path,
+    own_instances: Path | None = None,
+    where: str | None = None,
+    notes: Sequence[str] = (),
 ) -> Run:
     """Make a run directory of a job that nobody ran, whose numbers are its forecast and are marked so. `where` says
-    which profile was given; None: it is this machine's own.
+    which profile was given; None: it is this machine's own. `notes` are kept among what is assumed.
 
     Raises:
         InputError: the job cannot be forecast, or the directory cannot be written.
     """
     forecast, kind = forecast_of(job, profile, own_instances)
-    record = record_of(forecast, profile, kind, profile_notes(profile, job, where) if where else ())
+    record = record_of(forecast, profile, kind, [*(profile_notes(profile, job, where) if where else ()), *notes])
     run = Run.create(directory, job)
     try:
         record.write(run.forecast_file)
@@ -313,16 +349,24 @@ def write_forecast(
     return run
 
 
+class Asked(NamedTuple):
+    """A job, the profile that it is forecast from, and notes to keep with the forecast."""
+
+    job: Job
+    profile: Profile
+    notes: Sequence[str] = ()
+
+
 def write_forecasts(
-    jobs: Sequence[tuple[Job, Profile]], output: Path, own_instances: Path | None = None, where: str | None = None
+    jobs: Sequence[Asked], output: Path, own_instances: Path | None = None, where: str | None = None
 ) -> list[Run]:
-    """The same of several jobs, each with the profile that it is forecast from, in directories of `output`."""
+    """The same of several jobs, in directories of `output`."""
     stamp = time.strftime("%Y%m%d-%H%M%S") + "-" + secrets.token_hex(2)
     runs = []
-    for number, (job, profile) in enumerate(jobs, 1):
+    for number, (job, profile, notes) in enumerate(jobs, 1):
         place = f"-{number}" if len(jobs) > 1 else ""
         directory = output / f"{stamp}-{job.strategy.name}-seed{job.experiment.seed}-forecast{place}"
-        runs.append(write_forecast(job, profile, directory, own_instances, where))
+        runs.append(write_forecast(job, profile, directory, own_instances, where, notes))
     return runs
 
 
@@ -339,7 +383,9 @@ def _priced(kind: HostType) -> Instance:
     known = instance(kind.name)
     if not kind.own_price:
         return known
-    price = {name: getattr(kind, name) for name in ("price_usd_per_hour", "price_verified", "price_date", "price_source")}
+    price = {
+        name: getattr(kind, name) for name in ("price_usd_per_hour", "price_verified", "price_date", "price_source")
+    }
     return replace(known, price_region="own", **price)
 
 

@@ -15,7 +15,7 @@ from facesim.forecast.profile_data import Profile
 from facesim.forecast.shapes import ClusterShape, check_strategies
 from facesim.planning import TRIED
 from facesim.planning.accuracy import accuracies, learns_like, normalises_batches, replay_shape, replayed_job
-from facesim.planning.jobs import check_profile, options_of, profile_notes, region_notes
+from facesim.planning.jobs import check_profile, data_notes, data_options, options_of, profile_notes, region_notes
 from facesim.planning.profiles import have_profile, how_to_have_one
 from facesim.planning.saved import saved_hosts, saved_outside, saved_widths
 from facesim.planning.search import Axes, Plan, Wanted, make_plan
@@ -76,10 +76,10 @@ def plan_training(
         _check_replays(job, axes, shapes)
     used = given_profile or measure(job)
     check_profile(used, job, where if given_profile else "the profile of this machine")
-    notes = [
-        *(_profile_notes(given_profile, job, where, given) if given_profile else ()),
-        *_region_notes(region, known, axes),
-    ]
+    notes = _region_notes(region, known, axes)
+    if given_profile:
+        of_data = data_notes(given_profile, where, data_options(given))
+        notes = [*profile_notes(given_profile, job, where), *of_data, *notes]
     if too_few:
         notes.append(f"{', '.join(too_few)} not tried: --workers up to {max(axes.workers)} is too few")
     accuracies_in = partial(
@@ -122,15 +122,6 @@ def _check_replays(job: Job, axes: Axes, shapes: Collection[ClusterShape]) -> No
     largest = {shape.strategy: shape for shape in sorted(shapes, key=lambda shape: (shape.workers, shape.ps))}
     for shape in largest.values():
         replayed_job(job, shape)
-
-
-def _profile_notes(profile: Profile, job: Job, where: str, given: Mapping[str, Any]) -> list[str]:
-    """Notes on a profile that was given, which may be of another experiment than the job's."""
-    notes = profile_notes(profile, job, where)
-    if given.keys() & {"data", "subset"}:
-        people = f" of {profile.identities:,} identities" if profile.identities else ""
-        notes.append(f"--data is not looked at: {profile.examples:,} training examples{people} are taken from {where}")
-    return notes
 
 
 def _region_notes(region: str | None, known: Mapping[str, HostType], axes: Axes) -> list[str]:

@@ -170,13 +170,13 @@ def test_a_profile_of_other_images_or_another_head_is_refused(told_of, plan):
 
 
 def test_a_plan_says_what_its_profile_was_measured_with(told_of, plan, file, capsys):
-    code, output, _ = plan("--clip-norm", "1", "--data", "olivetti")
+    code, output, _ = plan("--clip-norm", "1", "--data", "olivetti", "--held-out", "0.5")
 
     assert code == 0
     flat = " ".join(output.split())
     assert "another machine, Another Processor" in flat
     assert "with clip_norm = None, not 1.0" in flat
-    assert "870 training examples of 40 identities are taken from" in flat
+    assert "--data and --held-out are not looked at: 870 training examples of 40 identities are taken from" in flat
 
 
 def test_a_forecast_keeps_what_its_profile_was_measured_with(told_of, file, tmp_path, capsys):
