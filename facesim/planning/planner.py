@@ -22,9 +22,13 @@ from facesim.planning.search import Axes, Plan, Wanted, make_plan
 from facesim.profiling.accuracy import check_replayable
 from facesim.runs.directory import Run, find_runs
 from facesim.spec.aws_names import region as checked_region
-from facesim.spec.job import Job, make_job
+from facesim.spec.job import Job, make_job, options
+from facesim.spec.options import flag
 from facesim.spec.strategies import STRATEGIES
 from facesim.util.errors import InputError
+
+#: Of an experiment what depends on the workers that make an update: a plan gives each shape the same updates.
+_OF_SCALING = {"scale_lr", "warmup_epochs"}
 
 
 def plan_training(
@@ -45,8 +49,8 @@ def plan_training(
     Args:
         axes: without instance types, every type whose speed is known is tried; without strategies, those of `TRIED`
             that the framework has.
-        given: options of the experiment, as `make_job` takes them; what is left out is as in the `profile`, if there
-            is one.
+        given: options of the experiment, as `make_job` takes them, but for those that scale the rate; what is left out
+            is as in the `profile`, if there is one.
         profile: what was measured, or the file that it is in; left out, this machine's, which `measure` returns, and
             measures if there is none.
         own_instances: TOML file of the user's own instance types and prices.
@@ -66,6 +70,7 @@ def plan_training(
     where = f"the profile {profile}" if isinstance(profile, Path) else "the profile"
     given_profile = Profile.load(profile) if isinstance(profile, Path) else profile
     profile_options = options_of(given_profile, where) if given_profile else {}
+    _check_heeded(given)
     job = make_job(**{**(profile_options if "recipe" not in given else {}), **given})
     tried = axes.strategies or tuple(name for name in TRIED if job.framework in STRATEGIES[name].trainers)
     check_strategies(tried, job.framework)
@@ -105,6 +110,21 @@ def plan_training(
         _replay(make(replace(wanted, min_accuracy=None), accuracies=known_accuracies), job, runs, replays, progress)
         known_accuracies = accuracies_in(_runs_in(runs))
     return make(wanted, accuracies=known_accuracies)
+
+
+def _check_heeded(given: Mapping[str, Any]) -> None:
+    """A plan is of an experiment, on shapes of its own: what else a job has would change nothing."""
+    table = options()
+    heeded = {name for name, one in table.items() if one.path[0] == "experiment"} - _OF_SCALING | {"framework"}
+    for name, value in given.items():
+        if value is not None and name in {*table, "faults"} - heeded:
+            raise InputError(
+                f"{flag(name)} {value!r} means nothing to a plan, which takes options of the experiment and tries "
+                "shapes of its own: leave it out; a forecast of one job takes it",
+                field=name,
+                value=value,
+                remedy="leave it out",
+            )
 
 
 def _check_types(known: Mapping[str, HostType], names: Collection[str]) -> None:

@@ -151,6 +151,13 @@ def test_a_page_that_is_asked_for_is_written(plan, tmp_path, also):
         ({"spot": "no"}, "spot 'no'"),
         ({"workers": 2.5}, "workers '2.5' is no range"),
         ({"other_workers": {"ml.m5.large": 0}}, "other_workers 0"),
+        ({"scale_lr": "linear"}, "scale_lr 'linear' means nothing to a plan"),
+        ({"warmup_epochs": 3}, "warmup_epochs 3 means nothing to a plan"),
+        ({"spot": True, "spot_discount": 0.3}, "spot_discount 0.3 means nothing to a plan"),
+        ({"checkpoint_s": 5}, "checkpoint_s 5 means nothing to a plan"),
+        ({"backend": "local"}, "backend 'local' means nothing to a plan"),
+        ({"threads": 2}, "threads 2 means nothing to a plan"),
+        ({"epoch": 2}, "unknown option epoch; did you mean epochs?"),
     ],
 )
 def test_what_cannot_be_planned_is_told_in_python(file, given, message):
