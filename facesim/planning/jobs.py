@@ -226,7 +226,7 @@ def spot_risk(job: Job) -> SpotRisk:
     usual = SpotRisk()
     rate = job.spot.rate if job.spot and job.spot.rate is not None else usual.reclaims_per_hour
     wait_s = job.spot.wait_s if job.spot else usual.wait_s
-    return SpotRisk(rate, job.recovery.checkpoint_s or usual.checkpoint_s, usual.restart_s, wait_s)
+    return SpotRisk(rate, job.recovery.checkpoint_s, job.recovery.checkpoint_steps, usual.restart_s, wait_s)
 
 
 def _hosts_of(job: Job, profile: Profile, own_instances: Path | None) -> dict[str, HostType]:

@@ -381,6 +381,16 @@ def test_a_forecast_of_servers_with_hosts_of_their_own_and_of_spot_capacity(prof
         assert any("spot capacity loses each host" in text for text in forecast.assumptions)
 
 
+def test_spot_capacity_is_forecast_with_the_checkpoints_of_the_job(profile):
+    options = {"backend": "sagemaker", "spot": True, "spot_rate": 5.0, "epochs": 500}
+    usual, never, often = (
+        forecast_of(make_job(**options, **every), profile)[0].phases.interrupted_s
+        for every in ({}, {"checkpoint_s": 0}, {"checkpoint_s": 0, "checkpoint_steps": 200})
+    )
+
+    assert often != usual and often < never
+
+
 @pytest.mark.parametrize("spot", [["--spot", "--spot-discount", "0.3"], ["--spot"], []])
 def test_a_forecast_has_one_price_that_of_the_user(file, tmp_path, capsys, spot):
     own = tmp_path / "own.toml"
