@@ -22,6 +22,7 @@ from facesim.profiling.accuracy import curve_of, forecast_accuracy
 from facesim.runs.directory import Run
 from facesim.runs.records import Audit, JobFields, Result
 from facesim.runs.states import Measurement, RunState
+from facesim.spec.backends import BACKENDS
 from facesim.spec.job import Job, flat, make_job
 from facesim.spec.strategies import STRATEGIES, known_strategy
 from facesim.util.errors import InputError
@@ -157,6 +158,13 @@ def _experiment(fields: dict[str, object]) -> dict[str, object]:
     return {name: value for name, value in fields.items() if name not in _WITHOUT_MEANING}
 
 
+def _shared_cores(result: Result) -> bool:
+    """Whether it is of asynchronous workers that waited for the cores of one machine."""
+    kind = known_strategy(result.strategy)
+    real = result.measurement is not Measurement.FORECAST and result.backend in BACKENDS
+    return bool(kind and kind.asynchronous) and real and not BACKENDS[result.backend].own_hosts
+
+
 def _pooled(key: tuple[object, ...], results: Sequence[Result]) -> Accuracy:
     """Wilson's 80 % interval of all runs' test images, widened to their spread from three seeds on.
 
@@ -177,5 +185,7 @@ def _pooled(key: tuple[object, ...], results: Sequence[Result]) -> Accuracy:
     parts = [(len(values) - replayed, "run"), (replayed, "replay")]
     counted = " and ".join(f"{count} {name}{'' if count == 1 else 's'}" for count, name in parts if count)
     origin = f"from {counted} of {what}{workers}"
+    if shared := sum(_shared_cores(result) for result in results):
+        origin += f", {shared} with workers that shared one machine's cores; on hosts of their own gradients are staler"
     low, high = max(0.0, min(centre - half, mean)), min(1.0, max(centre + half, mean))
     return Accuracy(mean, low, high, origin)

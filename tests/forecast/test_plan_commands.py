@@ -367,3 +367,14 @@ def test_a_runs_accuracy_stands_in_the_plan(plan, profile, tmp_path):
     assert "accuracy 90.0 % (8" in output.splitlines()[0]
     assert "from 1 run of one process" in output
     assert other.startswith("Nothing of ")
+
+
+@pytest.mark.parametrize(("backend", "said"), [("local", True), ("docker", False)])
+def test_workers_that_shared_cores_are_said_to_be_less_stale(plan, profile, tmp_path, backend, said):
+    job = make_job(strategy="ps-async", workers=3, epochs=20, backend=backend)
+    ran(tmp_path / "runs" / "one", job, forecast_for(job, profile), 1.0, "emulated")
+
+    _, output, _ = plan("--epochs", "20", "--strategy", "ps-async", "--workers", "3", "--ps", "1")
+
+    assert "from 1 run of ps-async, 3 workers" in output
+    assert ("1 with workers that shared one machine's cores" in output) == said
