@@ -142,11 +142,12 @@ def show(report: dict[str, Any]) -> None:
             if "reason" in curve:
                 click.echo(f"  {curve['name']:52} no forecast: {curve['reason']}")
                 continue
+            note = curve.get("note", "")
             errors = [f"{100 * point['error']:+.1f}" for point in curve["points"]]
             shown = ", ".join(errors) if len(errors) <= 12 else f"{len(errors)} points"
             click.echo(
                 f"  {curve['name']:52} mean {100 * curve['mean_error']:5.1f} %, "
-                f"worst {100 * curve['worst_error']:5.1f} %   ({shown})"
+                f"worst {100 * curve['worst_error']:5.1f} %   ({shown})" + (f"; {note}" if note else "")
             )
         if figures["mean_error"] is not None:
             click.echo(
@@ -162,7 +163,9 @@ def show(report: dict[str, Any]) -> None:
 def _covered(report: dict[str, Any]) -> str:
     if report["coverage"] is None:
         return f"{report['points']} points without intervals"
-    return f"80 % intervals cover {100 * report['coverage']:.0f} % of {report['points']} points"
+    count, others = report["points_with_interval"], report["points"] - report["points_with_interval"]
+    without = f"; {others} more have none" if others else ""
+    return f"80 % intervals cover {100 * report['coverage']:.0f} % of {count} points{without}"
 
 
 @click.command()

@@ -108,6 +108,7 @@ def _study(curves: Sequence[Curve]) -> dict[str, Any]:
         "worst_point": max(curve.worst_error for curve in judged) if judged else None,
         "coverage": sum(point.covered for point in with_interval) / len(with_interval) if with_interval else None,
         "points": len(points),
+        "points_with_interval": len(with_interval),
         "curves": [_curve(curve) for curve in curves],
     }
 

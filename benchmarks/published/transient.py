@@ -302,7 +302,13 @@ def plans(files: list[dict[str, Any]], content: dict[str, Any]) -> Iterator[Curv
             width = 0.0 if given else float(published_widths().at(0.0))
             times.append(Point(shape, first[1] * first[0] / speed, time_s, width, given=given))
     name = "spotDNN, table 1"
-    yield Curve(PLANS, f"{name}, cost", tuple(costs), reason="no plan has both a time and prices")
+    yield Curve(
+        PLANS,
+        f"{name}, cost",
+        tuple(costs),
+        reason="no plan has both a time and prices",
+        note="the time is given, as it was measured: its price alone is forecast",
+    )
     yield Curve(PLANS, f"{name}, time", tuple(times), reason="no plan has a time and speeds", speed=False)
 
 

@@ -41,14 +41,15 @@ def forecast(
         InputError: something that was given cannot be used, or cannot be forecast.
     """
     from facesim.forecast.profile_data import Profile
-    from facesim.planning.jobs import check_profile, options_of, write_forecasts
+    from facesim.planning.jobs import Asked, check_profile, data_notes, data_options, options_of, write_forecasts
     from facesim.planning.profiles import have_profile
 
-    where = None
+    where, notes = None, []
     with as_in_python():
         if profile is not None:
             where = "the profile" if isinstance(profile, Profile) else f"the profile {profile}"
             profile = profile if isinstance(profile, Profile) else Profile.load(Path(profile))
+            notes = data_notes(profile, where, data_options(given))
             given = {**(options_of(profile, where) if "recipe" not in given else {}), **given}
     study = Study(strategy=strategy, backend=backend, seeds=[seed], **given)
     with as_in_python():
@@ -57,5 +58,5 @@ def forecast(
         (job,) = jobs
         profile = profile or have_profile(job)
         check_profile(profile, job, where or "the profile of this machine")
-        (run,) = write_forecasts([(job, profile)], Path(output), where=where)
+        (run,) = write_forecasts([Asked(job, profile, notes)], Path(output), where=where)
     return Run(run)

@@ -103,7 +103,8 @@ def plan(
         instances: TOML file of instance types and prices of your own.
         runs: folder of runs whose accuracies are used.
         replay: seeds with which to train here what the recommended shapes would, for their accuracy.
-        given: any option of an experiment, such as `data`, `model` and `epochs`.
+        given: any option of an experiment, such as `data`, `model` and `epochs`, but for `scale_lr` and
+            `warmup_epochs`.
 
     Raises:
         InputError: something that was given cannot be used, or cannot be forecast.

@@ -8,11 +8,11 @@ whole seconds and of the wall clock: the number of instances multiplies the pric
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from facesim.billing.catalogue import assumed_spot_discount, instance
+from facesim.billing.catalogue import Instance, assumed_spot_discount, instance
 from facesim.billing.cost import spot_savings_percent
 from facesim.runs.events import Billed, Event, Restored, StateEntered, Submitted
 from facesim.runs.states import RunState
@@ -49,7 +49,7 @@ class Life:
 
     `groups` are its instances, as (type, count). `discount` is the part that spot saves, 0-1; None: it was on demand.
     `reported` are TrainingTimeInSeconds and BillableTimeInSeconds as AWS itself reported them, which then are what is
-    billed.
+    billed. `known` has types, by name, whose price is another than the catalogue's.
     """
 
     transitions: tuple[Transition, ...]
@@ -58,6 +58,7 @@ class Life:
     lost_work_s: float = 0.0
     restart_s: float = 0.0
     reported: tuple[int, int] | None = None
+    known: Mapping[str, Instance] = field(default_factory=dict)
 
     @property
     def hosts(self) -> int:
@@ -77,12 +78,16 @@ class Life:
             return self.reported[1]
         return billable_s(self.training_s, self.discount)
 
+    def price_usd(self, seconds: float) -> float:
+        """What its instances cost on demand for so many seconds of wall clock."""
+        return price_usd(self.groups, seconds, self.known)
+
     def part_usd(self, seconds: float) -> float:
         """What so many seconds of its training cost, as spot capacity if it was that."""
         billed = 1 - (self.discount or 0.0)
         if self.reported and self.training_s:
             billed = self.billable_s / self.training_s
-        return price_usd(self.groups, seconds) * billed
+        return self.price_usd(seconds) * billed
 
 
 @dataclass(frozen=True)
@@ -139,16 +144,16 @@ class Bill:
     @property
     def on_demand_usd(self) -> float:
         """What the instances cost on demand."""
-        return sum(price_usd(life.groups, life.training_s) for life in self.lives)
+        return sum(life.price_usd(life.training_s) for life in self.lives)
 
     def spot_usd(self, discount: float) -> float:
         """What the instances cost as spot capacity that saves `discount`, 0-1."""
-        return sum(price_usd(life.groups, billable_s(life.training_s, discount)) for life in self.lives)
+        return sum(life.price_usd(billable_s(life.training_s, discount)) for life in self.lives)
 
     @property
     def cost_usd(self) -> float:
         """What the job is billed: as spot capacity if it was that, else on demand."""
-        return sum(price_usd(life.groups, life.billable_s) for life in self.lives)
+        return sum(life.price_usd(life.billable_s) for life in self.lives)
 
     @property
     def interruptions(self) -> int:
@@ -193,15 +198,15 @@ class Bill:
             ],
             "spot": self.discount is not None,
             "spot_discount": spot_discount,
-            "groups": [_group(name, count) for name, count in self.groups],
+            "groups": self.lives[-1].priced_groups(),
             "hosts": self.hosts,
             "instance_s": self.instance_s,
             "lives": [
                 {
-                    "groups": [_group(name, count) for name, count in life.groups],
+                    "groups": life.priced_groups(),
                     "training_s": life.training_s,
                     "billable_s": life.billable_s,
-                    "cost_usd": price_usd(life.groups, life.billable_s),
+                    "cost_usd": life.price_usd(life.billable_s),
                 }
                 for life in self.lives
             ],
@@ -220,11 +225,17 @@ class Bill:
         }
 
 
-def make_bill(events: Iterable[Event], groups: Groups, discount: float | None = None) -> Bill:
+def make_bill(
+    events: Iterable[Event],
+    groups: Groups,
+    discount: float | None = None,
+    known: Mapping[str, Instance] | None = None,
+) -> Bill:
     """The bill of a run that left `events`, in order. Where AWS reported its times, as `Billed`, these are billed.
 
     A run that was submitted again after its end has a bill over all its lives; between them it had nothing. A
-    `Submitted` event says with what `groups` and `discount` that life was; where it does not, the arguments do.
+    `Submitted` event says with what `groups` and `discount` that life was; where it does not, the arguments do. Types
+    that are `known` by name have their price there, all others the catalogue's.
 
     Raises:
         InputError: an instance type is not in the catalogue.
@@ -234,7 +245,7 @@ def make_bill(events: Iterable[Event], groups: Groups, discount: float | None = 
         if isinstance(event, Submitted) and lives[-1]:
             lives.append([])
         lives[-1].append(event)
-    return Bill(tuple(_life(life, groups, discount) for life in lives))
+    return Bill(tuple(_life(life, groups, discount, known or {}) for life in lives))
 
 
 def submitted(groups: Groups, spot: Spot | None) -> dict[str, Any]:
@@ -256,7 +267,7 @@ def discount_of(spot: Spot | None, groups: Groups) -> float:
     return sum(part * (discount or 0.0) for part, discount in zip(usd, saved, strict=True)) / sum(usd)
 
 
-def _life(events: list[Event], groups: Groups, discount: float | None) -> Life:
+def _life(events: list[Event], groups: Groups, discount: float | None, known: Mapping[str, Instance]) -> Life:
     if events and isinstance(events[0], Submitted) and events[0].groups is not None:
         groups, discount = events[0].groups, events[0].discount  # without a discount: on demand
     billed = [event for event in events if isinstance(event, Billed)]
@@ -269,6 +280,7 @@ def _life(events: list[Event], groups: Groups, discount: float | None) -> Life:
         (_whole(sum(each.training_s for each in billed)), _whole(sum(each.billable_s for each in billed)))
         if billed
         else None,
+        known,
     )
 
 
@@ -312,26 +324,15 @@ def billable_s(training_s: int, discount: float | None) -> int:
     return training_s if discount is None else _whole(training_s * (1 - discount))
 
 
-def price_usd(groups: Groups, seconds: float) -> float:
-    """What instances cost on demand for so many seconds of wall clock: each group's price times its count.
+def price_usd(groups: Groups, seconds: float, known: Mapping[str, Instance] | None = None) -> float:
+    """What instances cost on demand for so many seconds of wall clock: each group's price times its count. Types that
+    are `known` by name have their price there.
 
     Raises:
         InputError: an instance type is not in the catalogue.
     """
-    return sum(instance(name).price_usd_per_hour * count for name, count in groups) * seconds / 3600
-
-
-def _group(name: str, count: int) -> dict[str, Any]:
-    """Instances of one type with their price and where it is from, which a later refresh may change."""
-    kind = instance(name)
-    return {
-        "instance_type": name,
-        "count": count,
-        "usd_per_hour": kind.price_usd_per_hour,
-        "price_verified": kind.price_verified,
-        "price_region": kind.price_region,
-        "price_date": kind.price_date,
-    }
+    kinds = [((known or {}).get(name) or instance(name), count) for name, count in groups]
+    return sum(kind.price_usd_per_hour * count for kind, count in kinds) * seconds / 3600
 
 
 def _whole(seconds: float) -> int:

@@ -50,16 +50,20 @@ def forecast(
     """
     from facesim.forecast.profile_data import Profile
     from facesim.planning.described import described_jobs
-    from facesim.planning.jobs import check_profile, write_forecasts
+    from facesim.planning.jobs import Asked, check_profile, data_notes, write_forecasts
 
     given = {name: value for name, value in options.items() if value is not None}
     of_file = Profile.load(profile_file) if profile_file else None
-    wanted = described_jobs(jobs, strategies, given, of_file)
-    profiles = [(job, of_file or measured_profile(job, as_json)) for job in wanted]
     where = f"the profile {profile_file}" if profile_file else None
-    for job, profile in profiles:
+    asked = []
+    for job, data_options, examples in described_jobs(jobs, strategies, given, of_file):
+        if of_file and where:
+            asked.append(Asked(job, of_file, data_notes(of_file, where, data_options, examples)))
+        else:
+            asked.append(Asked(job, measured_profile(job, as_json)))
+    for job, profile, _ in asked:
         check_profile(profile, job, where or "the profile of this machine")
-    _print_forecasts(write_forecasts(profiles, output, own_instances, where), as_json)
+    _print_forecasts(write_forecasts(asked, output, own_instances, where), as_json)
 
 
 def _print_forecasts(runs: list[Run], as_json: bool) -> None:

@@ -22,6 +22,9 @@ from facesim.util.files import read_toml
 #: How far off the ratio of two machines' speeds may be, as an 80 % half-width, by where the speed is from.
 _SPEED_HALF_WIDTHS = {"measured": 0.05, "vendor": 0.15, "assumed": 0.25}
 
+#: Where a constant is from that the user gives.
+_THE_USER = "the user"
+
 Price = Annotated[float, Field(ge=0, le=MOST_USD_PER_HOUR)]
 
 
@@ -79,6 +82,11 @@ class HostType(BaseModel):
     def speed_half_width(self) -> float:
         """Relative, for 80 %: how far off the host's speed may be."""
         return _SPEED_HALF_WIDTHS[self.speed_origin]
+
+    @property
+    def own_price(self) -> bool:
+        """Whether its price is one that the user gives for it."""
+        return self.price_source == _THE_USER
 
     @property
     def base_bytes_per_s(self) -> float:
@@ -173,11 +181,11 @@ def host(name: str, known: Mapping[str, HostType]) -> HostType:
 def _as_measured(table: Mapping[str, object]) -> dict[str, object]:
     origins: dict[str, object] = {}
     if "relative_speed" in table:
-        origins |= {"speed_origin": "measured", "speed_source": "the user"}
+        origins |= {"speed_origin": "measured", "speed_source": _THE_USER}
     if table.keys() & {"network_base_gbps", "network_peak_gbps", "network_burst_s"}:
         origins["network_assumed"] = False
     if "price_usd_per_hour" in table:
-        origins |= {"price_verified": True, "price_source": "the user"}
+        origins |= {"price_verified": True, "price_source": _THE_USER, "price_date": ""}
         origins |= {"spot_usd_per_hour": None, "spot_assumed": True}  # what is known of it was below another price
     if "spot_usd_per_hour" in table:
         origins["spot_assumed"] = False

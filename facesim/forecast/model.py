@@ -20,7 +20,7 @@ from facesim.forecast.hosts import HostType, hosts
 from facesim.forecast.intervals import Z80, Widths, bounds, published_widths, quadrature
 from facesim.forecast.profile_data import WORKERS, Profile
 from facesim.forecast.shapes import ClusterShape, check_strategies
-from facesim.forecast.speeds import BOUNDS, START_UP, Bound, Speeds, Table
+from facesim.forecast.speeds import BOUNDS, SERVER_CPU, START_UP, Bound, Speeds, Table
 from facesim.util.errors import InputError
 
 Array = NDArray[np.float64]
@@ -105,10 +105,13 @@ class Forecast:
 
 @dataclass(frozen=True)
 class SpotRisk:
-    """What spot capacity is assumed to do: reclaims of a host an hour, a checkpoint's interval, seconds to be back."""
+    """What spot capacity is assumed to do: reclaims of a host an hour, seconds to be back; and after how many seconds
+    or updates, whichever come first, a checkpoint is written, 0 for never.
+    """
 
     reclaims_per_hour: float = 0.05
     checkpoint_s: float = 30.0
+    checkpoint_steps: int = 0
     restart_s: float = 60.0
     wait_s: float = 120.0
 
@@ -192,19 +195,23 @@ def _forecasts_of(
     trained_s = burst_s + base_s + drain_s + evaluation_s
     spot = np.array([shape.spot for shape in table.shapes])
     paid = np.array([sum(count for _, count in shape.groups) for shape in table.shapes], dtype=float)
-    interval_s = max(risk.checkpoint_s, 1e-3)
+    steps_s = risk.checkpoint_steps * update_s if risk.checkpoint_steps else np.inf
+    interval_s = np.minimum(risk.checkpoint_s or np.inf, steps_s)
+    # Without checkpoints all is done again, as with one at the end.
+    interval_s = np.maximum(np.where(np.isinf(interval_s), trained_s, interval_s), 1e-3)
     stretched = laws.spot_stretch(paid, risk.reclaims_per_hour, interval_s, risk.restart_s, fixed.checkpoint_s)
     interrupted_s = np.where(spot, (stretched - 1) * trained_s, 0.0)
     reclaims = paid * risk.reclaims_per_hour * trained_s / 3600
     waiting_s = phases["starting_s"] + np.where(spot, reclaims * risk.wait_s, 0.0)
 
-    extrapolated = (table.worker_batch < profile.batches[0]) | (table.worker_batch > profile.batches[1])
+    other_batch = (table.worker_batch < profile.batches[0]) | (table.worker_batch > profile.batches[1])
+    extrapolated = other_batch | np.array([bool(_without_bfloat16(table, shape)) for shape in table.shapes])
     offered = np.where(base_s > burst_s, base.offered, burst.offered)
     phases_differ = updates * (base.update_s - burst.update_s) * (table.network_assumed & (base_s > 0))
-    half = _half_widths(table, offered, phases_differ / (2 * (burst_s + base_s)), widths)
     fixed_s = start_s + phases["download_s"] + fixed.upload_s + phases["upload_s"]
     training_bound = np.where(base_s > burst_s, base.bound, burst.bound)
     bound = np.where(fixed_s > trained_s, START_UP, training_bound)
+    half = _half_widths(table, offered, phases_differ / (2 * (burst_s + base_s)), training_bound, widths)
     idle = np.minimum(base.idle_s / (table.workers * update_s), 1.0)
     staleness = np.where(table.asynchronous, laws.mean_staleness(table.workers, updates / pauses, idle), 0.0)
     assumed: dict[tuple[object, ...], tuple[str, ...]] = {}
@@ -228,10 +235,10 @@ def _forecasts_of(
             shape.ps_instance_type,
             shape.spot,
             paid[place] > 1,
-            bool(extrapolated[place]),
+            bool(other_batch[place]),
         )
         if key not in assumed:
-            assumed[key] = tuple(_assumptions(table, shape, bool(extrapolated[place]), risk, outside))
+            assumed[key] = tuple(_assumptions(table, shape, bool(other_batch[place]), risk, outside))
         forecasts.append(
             Forecast(
                 shape,
@@ -253,12 +260,21 @@ def _forecasts_of(
     return forecasts
 
 
-def _half_widths(table: Table, offered: Array, phase: Array, widths: Widths) -> Array:
+def doubted_host(kinds: Mapping[str, HostType], shape: ClusterShape, bound: Bound) -> HostType:
+    """Of the types of hosts whose speed counts, the one whose speed is least known: the workers' types, and that of
+    servers which their processors bound.
+    """
+    names = [name for name, _ in (shape.groups if bound == BOUNDS[SERVER_CPU] else shape.worker_hosts)]
+    return max((kinds[name] for name in names), key=lambda kind: kind.speed_half_width)
+
+
+def _half_widths(table: Table, offered: Array, phase: Array, bound: Array, widths: Widths) -> Array:
     """Of the formulas, the host's speed, the phase of the network, the profile's repeats and disturbance: independent.
 
     Where the network's bucket is assumed, time may be anything between all burst and all base.
     """
-    speed = np.array([kind.speed_half_width for kind in table.doubted_host])
+    doubted = [doubted_host(table.kinds, shape, BOUNDS[each]) for shape, each in zip(table.shapes, bound)]
+    speed = np.array([kind.speed_half_width for kind in doubted])
     profile = table.profile
     disturbed = DISTURBED if profile.disturbed else 0.0
     return quadrature(widths.at(offered), speed, np.minimum(phase, 1.0), Z80 * profile.repeats_cv, disturbed)
@@ -276,15 +292,20 @@ def _cost_usd(table: Table, shape: ClusterShape, billed_s: float) -> float:
 
 
 def _assumptions(
-    table: Table, shape: ClusterShape, extrapolated: bool, risk: SpotRisk, outside: Mapping[str, float] | None
+    table: Table, shape: ClusterShape, other_batch: bool, risk: SpotRisk, outside: Mapping[str, float] | None
 ) -> list[str]:
     profile = table.profile
     hosts_used = dict(shape.groups)
     sends = sum(hosts_used.values()) > 1
     assumptions = [text for name in hosts_used for text in table.kinds[name].assumptions(shape.spot, sends)]
-    if extrapolated:
+    if other_batch:
         least, most = profile.batches
         assumptions.append(f"the batch of a worker is outside of what was measured, {least} to {most}")
+    for name in _without_bfloat16(table, shape):
+        assumptions.append(
+            f"the processors of {name} have no bfloat16 arithmetic: if the machine of the profile has it, steps on "
+            f"{name} take longer than forecast, maybe twice as long; a forecast in float32 is surer"
+        )
     whole = -(-profile.examples // table.batch) * table.batch
     if whole > (1 + _NOTED) * profile.examples:
         shorter = 100 * (1 - profile.examples / whole)
@@ -304,3 +325,10 @@ def _assumptions(
     if fixed.assumed and not fixed.values.keys() <= (outside or {}).keys():
         assumptions.append("times to start, to download and to upload are assumed")
     return assumptions
+
+
+def _without_bfloat16(table: Table, shape: ClusterShape) -> list[str]:
+    """The types of workers that compute in bfloat16 and have no arithmetic for it. (What a GPU has is not known.)"""
+    if table.profile.precision != "bfloat16":
+        return []
+    return [name for name, _ in shape.worker_hosts if not (kind := table.kinds[name]).bf16 and not kind.gpus]

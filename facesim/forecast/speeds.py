@@ -47,12 +47,10 @@ class Table:
                 )
         self.kinds = kinds
         self.worker_host = [kinds[shape.instance_type] for shape in shapes]
-        # Of workers on hosts of several types the slowest link, or the speed that is least known, counts.
-        self.linked_host, self.doubted_host = self.worker_host.copy(), self.worker_host.copy()
+        self.linked_host = self.worker_host.copy()  # of workers on hosts of several types the slowest link counts
         for row in self.where(lambda shape: bool(shape.other_workers)):
             used = [kinds[name] for name, _ in shapes[row].worker_hosts]
             self.linked_host[row] = min(used, key=lambda kind: kind.base_bytes_per_s)
-            self.doubted_host[row] = max(used, key=lambda kind: kind.speed_half_width)
         self.own_hosts = np.array([shape.served and shape.ps_instance_type is not None for shape in shapes])
         self.server_host = [
             kinds[shape.ps_instance_type] if shape.served and shape.ps_instance_type else self.linked_host[row]

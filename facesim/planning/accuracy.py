@@ -22,8 +22,8 @@ from facesim.profiling.accuracy import curve_of, forecast_accuracy
 from facesim.runs.directory import Run
 from facesim.runs.records import Audit, JobFields, Result
 from facesim.runs.states import Measurement, RunState
-from facesim.spec.job import Job
-from facesim.spec.shape import Shape
+from facesim.spec.backends import BACKENDS
+from facesim.spec.job import Job, flat, make_job
 from facesim.spec.strategies import STRATEGIES, known_strategy
 from facesim.util.errors import InputError
 
@@ -71,6 +71,24 @@ def accuracies(
     return {shape: pooled[key] for shape, key in keys.items() if key in pooled}
 
 
+def replayed_job(job: Job, shape: ClusterShape) -> Job:
+    """The job that a shape stands for, which a replay trains in one process.
+
+    Raises:
+        InputError: no job can be that, such as one of more workers than any has.
+    """
+    known = STRATEGIES[shape.strategy].model_fields
+    strategy_options = {name: getattr(shape, name) for name in ("backup_workers", "local_steps") if name in known}
+    asked = {"strategy": shape.strategy, "workers": shape.workers, "ps": shape.ps, **strategy_options}
+    try:
+        return make_job(**{**flat(job), **asked, "spot": False})
+    except InputError as error:
+        raise InputError(
+            f"--replay trains what {shape} would, and no job can be that: {error}; ask for less, or leave --replay out",
+            field="replay",
+        ) from None
+
+
 def replay_shape(
     job: Job, profile: Profile, shape: ClusterShape, folder: Path, seeds: int, tick: Callable[[], None] = lambda: None
 ) -> list[Run]:
@@ -78,17 +96,12 @@ def replay_shape(
     forecast, whose held-out accuracy `accuracies` finds. It takes as long as so many trainings on this machine.
 
     Raises:
-        InputError: the data cannot be used, or the folder cannot be written.
+        InputError: no job can be that, the data cannot be used, or the folder cannot be written.
         FacesimError: a process failed.
     """
-    cluster = Shape(workers=shape.workers, ps=shape.ps, instance_type=job.shape.instance_type)
-    strategy = STRATEGIES[shape.strategy]
-    strategy_options = {
-        name: getattr(shape, name) for name in ("backup_workers", "local_steps") if name in strategy.model_fields
-    }
-    there = Job(experiment=job.experiment, strategy=strategy(**strategy_options), shape=cluster)
+    there = replayed_job(job, shape)
     inputs = prepare_inputs(there, lambda *_: None)
-    forecast_accuracy(there, profile, folder, inputs, seeds=seeds, tick=tick)
+    forecast_accuracy(there, profile, folder, inputs, seeds=seeds, shared_cores=shape.one_host, tick=tick)
     runs = []
     for seed in range(seeds):
         run = Run.open(folder / f"seed-{seed}")
@@ -145,6 +158,13 @@ def _experiment(fields: dict[str, object]) -> dict[str, object]:
     return {name: value for name, value in fields.items() if name not in _WITHOUT_MEANING}
 
 
+def _shared_cores(result: Result) -> bool:
+    """Whether it is of asynchronous workers that waited for the cores of one machine."""
+    kind = known_strategy(result.strategy)
+    real = result.measurement is not Measurement.FORECAST and result.backend in BACKENDS
+    return bool(kind and kind.asynchronous) and real and not BACKENDS[result.backend].own_hosts
+
+
 def _pooled(key: tuple[object, ...], results: Sequence[Result]) -> Accuracy:
     """Wilson's 80 % interval of all runs' test images, widened to their spread from three seeds on.
 
@@ -165,5 +185,7 @@ def _pooled(key: tuple[object, ...], results: Sequence[Result]) -> Accuracy:
     parts = [(len(values) - replayed, "run"), (replayed, "replay")]
     counted = " and ".join(f"{count} {name}{'' if count == 1 else 's'}" for count, name in parts if count)
     origin = f"from {counted} of {what}{workers}"
+    if shared := sum(_shared_cores(result) for result in results):
+        origin += f", {shared} with workers that shared one machine's cores; on hosts of their own gradients are staler"
     low, high = max(0.0, min(centre - half, mean)), min(1.0, max(centre + half, mean))
     return Accuracy(mean, low, high, origin)

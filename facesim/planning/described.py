@@ -4,41 +4,68 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from facesim.forecast.profile_data import Profile
-from facesim.planning.jobs import options_of
-from facesim.runs.directory import find_runs
+from facesim.planning.jobs import data_options, options_of
+from facesim.runs.directory import Run, find_runs
 from facesim.spec.job import DEFAULTS, Job, flat, options
-from facesim.spec.study import Study
+from facesim.spec.study import OF_THE_FILE, OF_THE_STUDY, Study
+from facesim.util.errors import InputError
 from facesim.util.files import read_toml
 
 #: Where a job would run whose backend is not given.
 _BACKEND = "sagemaker"
 
+#: Of a study's file what is no option of its jobs.
+_OF_NO_JOB = {*OF_THE_FILE, *OF_THE_STUDY} - {"seeds"}
+
+
+class Described(NamedTuple):
+    """A job that a forecast is asked of, the options of its data that were given in words, and the training examples of
+    the run that it is from, if they are known.
+    """
+
+    job: Job
+    data_options: tuple[str, ...] = ()
+    training_examples: int | None = None
+
 
 def described_jobs(
     sources: Sequence[Path], strategies: Sequence[str], given: Mapping[str, Any], profile: Profile | None = None
-) -> list[Job]:
+) -> list[Described]:
     """The jobs of `sources`, each a run directory, a folder of them or a TOML file, with `strategies` and the options
-    `given` in place of theirs; without sources those of the options alone, for the network of `profile`.
+    `given` in place of theirs; without sources those of the options alone, for the network of `profile`. What the file
+    of a study has beside the options of its jobs is left alone, but for its seeds.
 
     Raises:
         InputError: a source cannot be read, or an option is not allowed.
     """
-    bases: list[dict[str, Any]] = []
+    described = []
     for source in sources:
         if source.suffix == ".toml":
             content = {name.replace("-", "_"): value for name, value in read_toml(source, "forecast").items()}
-            bases.append({"backend": _BACKEND, **content})
-        else:
-            jobs = [run.job() for run in find_runs([source])]
-            bases += [{**flat(job), "spot": job.spot is not None} for job in jobs]
-    if not bases:
-        bases = [{"backend": _BACKEND}]
-        if profile is not None and "recipe" not in given:
-            bases[0] |= options_of(profile, "the profile")
-    return [job for base in bases for job in _study_of(base, given, strategies)]
+            base = {name: value for name, value in content.items() if name not in _OF_NO_JOB}
+            jobs = _study_of({"backend": _BACKEND, **base}, given, strategies)
+            described += [Described(job, data_options({**base, **given})) for job in jobs]
+            continue
+        for run in find_runs([source]):
+            base = {**flat(run.job()), "spot": run.job().spot is not None}
+            examples = _training_examples(run)
+            described += [Described(job, data_options(given), examples) for job in _study_of(base, given, strategies)]
+    if not sources:
+        of_profile = options_of(profile, "the profile") if profile is not None and "recipe" not in given else {}
+        jobs = _study_of({"backend": _BACKEND, **of_profile}, given, strategies)
+        described = [Described(job, data_options(given)) for job in jobs]
+    return described
+
+
+def _training_examples(run: Run) -> int | None:
+    try:
+        result = run.result()
+    except InputError:  # a job is forecast also of a run that did not end well
+        return None
+    return result.data.training_examples if result else None
 
 
 def _study_of(base: Mapping[str, Any], given: Mapping[str, Any], strategies: Sequence[str]) -> list[Job]:
@@ -54,16 +81,16 @@ def _study_of(base: Mapping[str, Any], given: Mapping[str, Any], strategies: Seq
         if not (name in table and table[name].of and not names[table[name].part] & set(table[name].of))
     }
     merged = {**fitting, **given, "strategy": named}
-    several = {
-        name: value
-        for name, value in merged.items()
-        if isinstance(value, list | tuple) and (value or name == "strategy")
-    }
-    seeds = merged.pop("seed", None) or 0
+    seeds = merged.pop("seeds", None)
+    if seeds is None or given.get("seed") is not None:
+        seed = merged.pop("seed", None) or 0
+        seeds = seed if isinstance(seed, list | tuple) else [seed]
     axes = {
         name: value
-        for name, value in several.items()
-        if name != "seed" and (name == "strategy" or name not in table or not table[name].several)
+        for name, value in merged.items()
+        if isinstance(value, list | tuple)
+        and (value or name == "strategy")
+        and (name == "strategy" or name not in table or not table[name].several)
     }
     shared = {name: value for name, value in merged.items() if name not in axes and value is not None}
-    return Study(shared, axes, seeds if isinstance(seeds, list | tuple) else [seeds]).jobs()
+    return Study(shared, axes, seeds).jobs()

@@ -10,10 +10,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import NamedTuple
 
 from facesim.backends.emulation import emulate, hosts_of_study
-from facesim.billing import instances
-from facesim.billing.bill import discount_of, make_bill, submitted
+from facesim.billing.bill import Bill, make_bill
+from facesim.billing.catalogue import Instance, instance, instances
 from facesim.forecast.constants import constants
 from facesim.forecast.hosts import HostType
 from facesim.forecast.model import Forecast, SpotRisk, forecast_job
@@ -46,6 +47,12 @@ _AT_HOME = {"starting_s": 0.0, "download_s": 0.0, "upload_s": 0.0}
 
 #: Options without which nothing about a step's time is known.
 _OF_THE_NETWORK = ("framework", "model", "precision", "head", "image_size", "channels")
+
+#: Those that decide which images are trained on, in any number.
+_OF_THE_DATA = (
+    "data", "test", "split", "test_part", "subset", "min_images", "image_feature", "label_feature", "held_out",
+    "validation",
+)  # fmt: skip
 
 
 def shape_of(job: Job) -> ClusterShape:
@@ -135,6 +142,30 @@ def profile_notes(profile: Profile, job: Job, where: str, identities: int | None
     return notes
 
 
+def data_options(given: Mapping[str, object]) -> tuple[str, ...]:
+    """Of options that were given, those that decide which images are trained on."""
+    return tuple(name for name in _OF_THE_DATA if given.get(name) is not None)
+
+
+def data_notes(
+    profile: Profile, where: str, asked: Sequence[str] = (), training_examples: int | None = None
+) -> list[str]:
+    """Notes on a profile that was given, of whose images a forecast is: where these `asked` options of the data are of
+    others, or a job had other `training_examples`.
+    """
+    people = f" of {profile.identities:,} identities" if profile.identities else ""
+    if asked:
+        names = " and ".join(filter(None, [", ".join(map(flag, asked[:-1])), flag(asked[-1])]))
+        verb = "are" if len(asked) > 1 else "is"
+        return [f"{names} {verb} not looked at: {profile.examples:,} training examples{people} are taken from {where}"]
+    if training_examples not in (None, profile.examples):
+        return [
+            f"the run trained on {training_examples:,} examples, the forecast is of the {profile.examples:,} training "
+            f"examples{people} of {where}"
+        ]
+    return []
+
+
 def region_notes(region: str | None, names: Collection[str | None], known: Mapping[str, HostType]) -> list[str]:
     """A note where the prices of instance types are those of another AWS region than is meant; none where they are the
     user's own.
@@ -142,7 +173,7 @@ def region_notes(region: str | None, names: Collection[str | None], known: Mappi
     others = {
         kind.price_region
         for name, kind in instances().items()
-        if name in names and known[name].price_source != "the user" and kind.price_region not in (region, "own")
+        if name in names and not known[name].own_price and kind.price_region not in (region, "own")
     }
     if region is None or not others:
         return []
@@ -172,7 +203,7 @@ def forecast_of(job: Job, profile: Profile, own_instances: Path | None = None) -
     """
     check_measurable(job)
     shape = shape_of(job)
-    known = _hosts_of(job, profile, saved_hosts(own_instances))
+    known = _hosts_of(job, profile, own_instances)
     experiment = job.experiment
     forecast = forecast_job(
         profile,
@@ -195,16 +226,27 @@ def spot_risk(job: Job) -> SpotRisk:
     usual = SpotRisk()
     rate = job.spot.rate if job.spot and job.spot.rate is not None else usual.reclaims_per_hour
     wait_s = job.spot.wait_s if job.spot else usual.wait_s
-    return SpotRisk(rate, job.recovery.checkpoint_s or usual.checkpoint_s, usual.restart_s, wait_s)
+    return SpotRisk(rate, job.recovery.checkpoint_s, job.recovery.checkpoint_steps, usual.restart_s, wait_s)
 
 
-def _hosts_of(job: Job, profile: Profile, known: dict[str, HostType]) -> dict[str, HostType]:
+def _hosts_of(job: Job, profile: Profile, own_instances: Path | None) -> dict[str, HostType]:
+    """What the types of a job's hosts are taken for, by name."""
+    known = saved_hosts(own_instances)
+    if job.spot is not None and (discount := job.spot.discount) is not None:
+        known = {
+            name: kind.model_copy(
+                update={"spot_usd_per_hour": kind.price_usd_per_hour * (1 - discount), "spot_assumed": False}
+            )
+            for name, kind in known.items()
+        }
     if job.backend.elsewhere:
         return known
     here = profile.machine.sgemm_gflops / constants("reference_core").values["sgemm_gflops"]
     cores = profile.machine.cores
-    # Nothing is paid for here, so that no price is in doubt.
-    measured = {"speed_origin": "measured", "speed_source": "this machine's profile", "price_verified": True}
+    # Nothing is paid for here, so that no price is in doubt; and what bfloat16 takes here is what the profile measured.
+    measured = {
+        "speed_origin": "measured", "speed_source": "this machine's profile", "price_verified": True, "bf16": True,
+    }  # fmt: skip
     if not job.backend.own_hosts:
         this_machine = {"relative_speed": here, "cores": cores, **measured, **_LOOPBACK}
         return {name: known[name].model_copy(update=this_machine) for name, _ in job.groups}
@@ -279,42 +321,84 @@ def profile_text(profile: Profile) -> str:
 
 
 def write_forecast(
-    job: Job, profile: Profile, directory: Path, own_instances: Path | None = None, where: str | None = None
+    job: Job,
+    profile: Profile,
+    directory: Path,
+    own_instances: Path | None = None,
+    where: str | None = None,
+    notes: Sequence[str] = (),
 ) -> Run:
     """Make a run directory of a job that nobody ran, whose numbers are its forecast and are marked so. `where` says
-    which profile was given; None: it is this machine's own.
+    which profile was given; None: it is this machine's own. `notes` are kept among what is assumed.
 
     Raises:
         InputError: the job cannot be forecast, or the directory cannot be written.
     """
     forecast, kind = forecast_of(job, profile, own_instances)
-    record = record_of(forecast, profile, kind, profile_notes(profile, job, where) if where else ())
+    record = record_of(forecast, profile, kind, [*(profile_notes(profile, job, where) if where else ()), *notes])
     run = Run.create(directory, job)
     try:
         record.write(run.forecast_file)
-        began_unix_s = time.time()
-        _write_events(run, job, record.phases, began_unix_s)
-        _result(run, job, profile, forecast, record).write(run.result_file)
+        known = _hosts_of(job, profile, own_instances)
+        discount = _discount(job, known)
+        _write_events(run, job, record.phases, discount)
+        bill = make_bill(run.events(), job.groups, known={name: _priced(known[name]) for name, _ in job.groups})
+        _result(run, job, profile, forecast, record, bill, discount).write(run.result_file)
     finally:
         run.claim.release()
     return run
 
 
+class Asked(NamedTuple):
+    """A job, the profile that it is forecast from, and notes to keep with the forecast."""
+
+    job: Job
+    profile: Profile
+    notes: Sequence[str] = ()
+
+
 def write_forecasts(
-    jobs: Sequence[tuple[Job, Profile]], output: Path, own_instances: Path | None = None, where: str | None = None
+    jobs: Sequence[Asked], output: Path, own_instances: Path | None = None, where: str | None = None
 ) -> list[Run]:
-    """The same of several jobs, each with the profile that it is forecast from, in directories of `output`."""
+    """The same of several jobs, in directories of `output`."""
     stamp = time.strftime("%Y%m%d-%H%M%S") + "-" + secrets.token_hex(2)
     runs = []
-    for number, (job, profile) in enumerate(jobs, 1):
+    for number, (job, profile, notes) in enumerate(jobs, 1):
         place = f"-{number}" if len(jobs) > 1 else ""
         directory = output / f"{stamp}-{job.strategy.name}-seed{job.experiment.seed}-forecast{place}"
-        runs.append(write_forecast(job, profile, directory, own_instances, where))
+        runs.append(write_forecast(job, profile, directory, own_instances, where, notes))
     return runs
 
 
-def _write_events(run: Run, job: Job, phases: Mapping[str, float], began_unix_s: float) -> None:
-    run.record(Submitted(time_unix_s=began_unix_s, shape=job.shape.model_dump(), **submitted(job.groups, job.spot)))
+def _discount(job: Job, known: Mapping[str, HostType]) -> float:
+    """The part of the price, 0-1, that spot capacity saves, or would save, as the forecast has it."""
+    usd, spot_usd = (
+        sum(known[name].usd_per_hour(spot) * count for name, count in job.groups) for spot in (False, True)
+    )
+    return 1 - spot_usd / usd if usd else 0.0
+
+
+def _priced(kind: HostType) -> Instance:
+    """The type with the price of the forecast."""
+    known = instance(kind.name)
+    if not kind.own_price:
+        return known
+    price = {
+        name: getattr(kind, name) for name in ("price_usd_per_hour", "price_verified", "price_date", "price_source")
+    }
+    return replace(known, price_region="own", **price)
+
+
+def _write_events(run: Run, job: Job, phases: Mapping[str, float], discount: float) -> None:
+    began_unix_s = time.time()
+    run.record(
+        Submitted(
+            time_unix_s=began_unix_s,
+            shape=job.shape.model_dump(),
+            groups=tuple(job.groups),
+            discount=discount if job.spot else None,
+        )
+    )
     states = (
         (RunState.STARTING, phases["waiting_s"]),
         (RunState.DOWNLOADING, phases["download_s"]),
@@ -328,9 +412,9 @@ def _write_events(run: Run, job: Job, phases: Mapping[str, float], began_unix_s:
         at_unix_s += lasts_s
 
 
-def _result(run: Run, job: Job, profile: Profile, forecast: Forecast, record: ForecastRecord) -> Result:
-    discount = discount_of(job.spot, job.groups)
-    bill = make_bill(run.events(), job.groups)
+def _result(
+    run: Run, job: Job, profile: Profile, forecast: Forecast, record: ForecastRecord, bill: Bill, discount: float
+) -> Result:
     first_step_s = record.phases["first_step_s"]
     phases = {
         "startup_s": forecast.phases.start_s - first_step_s,

@@ -12,19 +12,23 @@ from typing import Any
 
 from facesim.forecast.hosts import HostType, host
 from facesim.forecast.profile_data import Profile
-from facesim.forecast.shapes import check_strategies
+from facesim.forecast.shapes import ClusterShape, check_strategies
 from facesim.planning import TRIED
-from facesim.planning.accuracy import accuracies, learns_like, normalises_batches, replay_shape
-from facesim.planning.jobs import check_profile, options_of, profile_notes, region_notes
+from facesim.planning.accuracy import accuracies, learns_like, normalises_batches, replay_shape, replayed_job
+from facesim.planning.jobs import check_profile, data_notes, data_options, options_of, profile_notes, region_notes
 from facesim.planning.profiles import have_profile, how_to_have_one
 from facesim.planning.saved import saved_hosts, saved_outside, saved_widths
 from facesim.planning.search import Axes, Plan, Wanted, make_plan
 from facesim.profiling.accuracy import check_replayable
 from facesim.runs.directory import Run, find_runs
 from facesim.spec.aws_names import region as checked_region
-from facesim.spec.job import Job, make_job
+from facesim.spec.job import Job, make_job, options
+from facesim.spec.options import flag
 from facesim.spec.strategies import STRATEGIES
 from facesim.util.errors import InputError
+
+#: Of an experiment what depends on the workers that make an update: a plan gives each shape the same updates.
+_OF_SCALING = {"scale_lr", "warmup_epochs"}
 
 
 def plan_training(
@@ -45,8 +49,8 @@ def plan_training(
     Args:
         axes: without instance types, every type whose speed is known is tried; without strategies, those of `TRIED`
             that the framework has.
-        given: options of the experiment, as `make_job` takes them; what is left out is as in the `profile`, if there
-            is one.
+        given: options of the experiment, as `make_job` takes them, but for those that scale the rate; what is left out
+            is as in the `profile`, if there is one.
         profile: what was measured, or the file that it is in; left out, this machine's, which `measure` returns, and
             measures if there is none.
         own_instances: TOML file of the user's own instance types and prices.
@@ -66,6 +70,7 @@ def plan_training(
     where = f"the profile {profile}" if isinstance(profile, Path) else "the profile"
     given_profile = Profile.load(profile) if isinstance(profile, Path) else profile
     profile_options = options_of(given_profile, where) if given_profile else {}
+    _check_heeded(given)
     job = make_job(**{**(profile_options if "recipe" not in given else {}), **given})
     tried = axes.strategies or tuple(name for name in TRIED if job.framework in STRATEGIES[name].trainers)
     check_strategies(tried, job.framework)
@@ -73,15 +78,13 @@ def plan_training(
     shapes = axes.shapes()  # before anything is measured
     too_few = [name for name in tried if all(shape.strategy != name for shape in shapes)]
     if replays:
-        if axes.other_workers:
-            raise InputError("--replay: no job has workers of several types; leave out --other-workers")
-        check_replayable(job)
+        _check_replays(job, axes, shapes)
     used = given_profile or measure(job)
     check_profile(used, job, where if given_profile else "the profile of this machine")
-    notes = [
-        *(_profile_notes(given_profile, job, where, given) if given_profile else ()),
-        *_region_notes(region, known, axes),
-    ]
+    notes = _region_notes(region, known, axes)
+    if given_profile:
+        of_data = data_notes(given_profile, where, data_options(given))
+        notes = [*profile_notes(given_profile, job, where), *of_data, *notes]
     if too_few:
         notes.append(f"{', '.join(too_few)} not tried: --workers up to {max(axes.workers)} is too few")
     accuracies_in = partial(
@@ -109,6 +112,21 @@ def plan_training(
     return make(wanted, accuracies=known_accuracies)
 
 
+def _check_heeded(given: Mapping[str, Any]) -> None:
+    """A plan is of an experiment, on shapes of its own: what else a job has would change nothing."""
+    table = options()
+    heeded = {name for name, one in table.items() if one.path[0] == "experiment"} - _OF_SCALING | {"framework"}
+    for name, value in given.items():
+        if value is not None and name in {*table, "faults"} - heeded:
+            raise InputError(
+                f"{flag(name)} {value!r} means nothing to a plan, which takes options of the experiment and tries "
+                "shapes of its own: leave it out; a forecast of one job takes it",
+                field=name,
+                value=value,
+                remedy="leave it out",
+            )
+
+
 def _check_types(known: Mapping[str, HostType], names: Collection[str]) -> None:
     for name in names:
         try:
@@ -117,13 +135,13 @@ def _check_types(known: Mapping[str, HostType], names: Collection[str]) -> None:
             raise InputError(f"--instance-type: {error}; a type of your own goes in a file for --instances") from None
 
 
-def _profile_notes(profile: Profile, job: Job, where: str, given: Mapping[str, Any]) -> list[str]:
-    """Notes on a profile that was given, which may be of another experiment than the job's."""
-    notes = profile_notes(profile, job, where)
-    if given.keys() & {"data", "subset"}:
-        people = f" of {profile.identities:,} identities" if profile.identities else ""
-        notes.append(f"--data is not looked at: {profile.examples:,} training examples{people} are taken from {where}")
-    return notes
+def _check_replays(job: Job, axes: Axes, shapes: Collection[ClusterShape]) -> None:
+    if axes.other_workers:
+        raise InputError("--replay: no job has workers of several types; leave out --other-workers")
+    check_replayable(job)
+    largest = {shape.strategy: shape for shape in sorted(shapes, key=lambda shape: (shape.workers, shape.ps))}
+    for shape in largest.values():
+        replayed_job(job, shape)
 
 
 def _region_notes(region: str | None, known: Mapping[str, HostType], axes: Axes) -> list[str]:

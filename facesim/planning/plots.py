@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from facesim.planning.search import Plan, Row, clustered
+from facesim.forecast.shapes import ClusterShape
+from facesim.planning.search import Plan, Row
 from facesim.report.plots.drawing import HALF_PAGE_IN, INK, STRATEGY_COLOURS, drawing, legend
 
 #: More points than these are one cloud, and a page that is slow to open.
@@ -90,39 +91,43 @@ def time_against_cost(plan: Plan) -> str:
     return svg[0]
 
 
-def speed_up(plan: Plan) -> str | None:
-    """How many times as fast as one worker of the same kind training is, by workers; the marker says what bounds it.
-    Of the kinds of clusters that come nearest to the front. None where no cluster of several sizes was tried.
+def speed_ups(plan: Plan) -> dict[str, list[tuple[Row, float]]]:
+    """For each strategy of which several sizes were tried, the rows of one kind of cluster, by workers, each with how
+    many times as fast as one process on a host of the workers' type training is; of the kinds that which comes nearest
+    to the front, and of the strategies the nearest first.
     """
     families: dict[tuple[object, ...], list[Row]] = {}
     for row in plan.rows:
         shape = row.forecast.shape
-        if shape.replicas > 1 or clustered(shape) or shape.served:
+        if shape.kind.replicated and not shape.spot:
             key = (shape.strategy, shape.instance_type, shape.ps, shape.ps_instance_type)
-            if not shape.spot:
-                families.setdefault(key, []).append(row)
+            families.setdefault(key, []).append(row)
     several = [rows for rows in families.values() if len({row.forecast.shape.workers for row in rows}) > 1]
-    if not several:
-        return None
     several.sort(key=lambda rows: min(row.forecast.time_s * row.forecast.cost_usd for row in rows))
-    chosen: dict[str, list[Row]] = {}
+    chosen: dict[str, list[tuple[Row, float]]] = {}
     for rows in several:  # each strategy's best first
-        chosen.setdefault(rows[0].forecast.shape.strategy, rows)
-    alone = {
-        row.forecast.shape.instance_type: row.forecast.images_per_s
-        for row in plan.rows
-        if not row.forecast.shape.kind.replicated
-    }
+        first = rows[0].forecast.shape
+        if first.strategy not in chosen:
+            alone = plan.row(ClusterShape(instance_type=first.instance_type)).forecast
+            by_workers = sorted(rows, key=lambda row: row.forecast.shape.workers)
+            chosen[first.strategy] = [(row, row.forecast.images_per_s / alone.images_per_s) for row in by_workers]
+    return chosen
+
+
+def speed_up(plan: Plan) -> str | None:
+    """How many times as fast as one process training is, by workers; the marker says what bounds it. None where no
+    cluster of several sizes was tried.
+    """
+    curves = speed_ups(plan)
+    if not curves:
+        return None
     with drawing("plan-speed-up", "speed-up by workers, and what bounds it", (HALF_PAGE_IN, 3.4)) as (figure, svg):
         axes = figure.subplots()
         most, used, colours = 1, set(), _colours(plan)
-        for name, rows in list(chosen.items())[:_MOST_CURVES]:
-            rows.sort(key=lambda row: row.forecast.shape.workers)
-            first = rows[0].forecast
-            alone_images_per_s = alone.get(first.shape.instance_type, first.images_per_s / first.shape.workers)
-            workers = [row.forecast.shape.workers for row in rows]
-            speeds = [row.forecast.images_per_s / alone_images_per_s for row in rows]
-            joined = [1, *workers] if first.shape.instance_type in alone and workers[0] > 1 else workers
+        for name, sped_up in list(curves.items())[:_MOST_CURVES]:
+            rows, speeds = [row for row, _ in sped_up], [speed for _, speed in sped_up]
+            first, workers = rows[0].forecast, [row.forecast.shape.workers for row in rows]
+            joined = [1, *workers] if workers[0] > 1 else workers
             colour = colours[name]
             servers = f", {first.shape.ps} ps" if first.shape.served else ""
             label = f"{name}{servers}, {first.shape.instance_type}"

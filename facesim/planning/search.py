@@ -16,7 +16,15 @@ from pydantic import Field
 
 from facesim.forecast.hosts import HostType
 from facesim.forecast.intervals import Z80, Widths, published_widths
-from facesim.forecast.model import DISTURBED, Forecast, SpotRisk, forecast_job, forecast_jobs, update_batch
+from facesim.forecast.model import (
+    DISTURBED,
+    Forecast,
+    SpotRisk,
+    doubted_host,
+    forecast_job,
+    forecast_jobs,
+    update_batch,
+)
 from facesim.forecast.profile_data import Profile
 from facesim.forecast.shapes import ClusterShape
 from facesim.planning.quantities import dollars_text, time_text
@@ -299,8 +307,7 @@ class Plan:
     def doubts(self, row: Row) -> tuple[Doubt, ...]:
         """Why a row is not surer, the largest cause first."""
         forecast = row.forecast
-        workers_on = [self.known[name] for name, _ in forecast.shape.worker_hosts]
-        kind, profile = max(workers_on, key=lambda each: each.speed_half_width), self.profile
+        kind, profile = doubted_host(self.known, forecast.shape, forecast.training_bound), self.profile
         measured_again = f"{self.profile_command} on a machine with nothing else to do"
         formulas = float(self.widths.at(forecast.offered_load))
         parts = [

@@ -107,14 +107,17 @@ def forecast_accuracy(
     *,
     seeds: int = 3,
     replayed_epochs: int | None = None,
+    shared_cores: bool | None = None,
     began: Callable[[int], None] = lambda seed: None,
     tick: Callable[[], None] = lambda: None,
 ) -> AccuracyForecast:
     """What accuracy the job will reach, from replays with `seeds` seeds; the profile gives its workers' order.
 
     With `replayed_epochs` only so many are replayed, and the rest is extrapolated, which the forecast marks. `began` is
-    called with each seed. Where the job's hosts are all this machine, its workers share the cores.
+    called with each seed. `shared_cores` says whether its workers share this machine's cores; left out, they do where
+    the job's backend gives them no hosts of their own.
     """
+    shared_cores = not job.backend.own_hosts if shared_cores is None else shared_cores
     budget = job.experiment.epochs
     epochs = min(budget, replayed_epochs or budget)
     curves = []
@@ -126,7 +129,7 @@ def forecast_accuracy(
         if job.strategy.asynchronous:
             orders = simulated_orders(
                 profile, job.shape.workers, job.shape.ps, updates_of_epoch(seed_job, inputs), epochs,
-                batch=job.update_batch, shared_cores=not job.backend.own_hosts, seed=seed,
+                batch=job.update_batch, shared_cores=shared_cores, seed=seed,
             )  # fmt: skip
         curves.append(replay(seed_job, orders, folder / f"seed-{seed}", inputs, tick))
     return accuracy_forecast([curve.held_out_accuracy for curve in curves], budget)

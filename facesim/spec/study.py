@@ -22,6 +22,9 @@ COMPARED = ("single", "ps-async")
 #: What the file of a study may say of itself, for its page and its report: see `docs/studies/index.md`.
 OF_THE_FILE = ("title", "about", "published")
 
+#: What it may have in addition to the options of its jobs.
+OF_THE_STUDY = ("seeds", "faults", "output", "baselines", "parallel", "json_lines", "track")
+
 
 @dataclass(frozen=True)
 class Study:

@@ -20,7 +20,7 @@ from facesim.runs.records import Result
 from facesim.runs.states import RunState
 from facesim.spec.faults import read_faults
 from facesim.spec.job import Job, job_sha256
-from facesim.spec.study import COMPARED, OF_THE_FILE, Study
+from facesim.spec.study import COMPARED, OF_THE_FILE, OF_THE_STUDY, Study
 from facesim.study.observers import Observer
 from facesim.study.plan import StudyPlan, job_names, runs_by_job
 from facesim.util.errors import InputError, doing
@@ -28,9 +28,6 @@ from facesim.util.files import read_toml, write_json
 
 #: In a folder of runs, the folder with its studies.
 FOLDER = "studies"
-
-#: What a study file may have in addition to the options of its jobs.
-OF_THE_STUDY = ("seeds", "faults", "output", "baselines", "parallel", "json_lines", "track")
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+import facesim
 from facesim.cli import main
 from facesim.metrics.files import SampleWriter
 from facesim.planning.calibration import calibration_job, learn_type
+from facesim.planning.described import described_jobs
 from facesim.planning.jobs import forecast_of, record_of, write_forecast
 from facesim.planning.saved import (
     instances_file,
@@ -25,6 +27,7 @@ from facesim.runs.directory import Run, find_runs
 from facesim.runs.records import Result
 from facesim.runs.states import RunState
 from facesim.spec.job import make_job
+from tests.forecast.conftest import ROOT
 
 #: Each test begins as a user who has calibrated nothing.
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -355,6 +358,15 @@ def test_a_local_run_is_forecast_with_the_cores_that_its_tasks_share(profile):
     assert two.training_bound == "host CPU"
 
 
+@pytest.mark.parametrize(("backend", "extrapolated"), [("local", False), ("docker", False), ("sagemaker", True)])
+def test_what_bfloat16_takes_on_this_machine_is_measured(profile, backend, extrapolated):
+    job = make_job(backend=backend, precision="bfloat16")
+
+    forecast, _ = forecast_of(job, profile.model_copy(update={"precision": "bfloat16"}))
+
+    assert forecast.extrapolated == extrapolated
+
+
 @pytest.mark.parametrize("backend", ["local", "docker", "sagemaker"])
 def test_a_forecast_of_servers_with_hosts_of_their_own_and_of_spot_capacity(profile, tmp_path, backend):
     job = make_job(strategy="ps-async", ps_instance_type="ml.c5.xlarge", spot=True, epochs=20, backend=backend)
@@ -369,6 +381,35 @@ def test_a_forecast_of_servers_with_hosts_of_their_own_and_of_spot_capacity(prof
         assert any("spot capacity loses each host" in text for text in forecast.assumptions)
 
 
+def test_spot_capacity_is_forecast_with_the_checkpoints_of_the_job(profile):
+    options = {"backend": "sagemaker", "spot": True, "spot_rate": 5.0, "epochs": 500}
+    usual, never, often = (
+        forecast_of(make_job(**options, **every), profile)[0].phases.interrupted_s
+        for every in ({}, {"checkpoint_s": 0}, {"checkpoint_s": 0, "checkpoint_steps": 200})
+    )
+
+    assert often != usual and often < never
+
+
+@pytest.mark.parametrize("spot", [["--spot", "--spot-discount", "0.3"], ["--spot"], []])
+def test_a_forecast_has_one_price_that_of_the_user(file, tmp_path, capsys, spot):
+    own = tmp_path / "own.toml"
+    own.write_text('[instances."ml.m5.2xlarge"]\nprice_usd_per_hour = 4.0\n')
+    options = ["--profile", str(file), "--instances", str(own), "--output", str(tmp_path / "runs"), "--epochs", "20"]
+    ps = ["--strategy", "ps-async", "--workers", "3", "--ps-instance-type", "ml.c5.xlarge"]
+
+    assert main(["forecast", *options, *ps, *spot, "--json"]) == 0
+
+    (shown,) = json.loads(capsys.readouterr().out)
+    (run,) = find_runs([tmp_path / "runs"])
+    result, forecast = run.result(), run.forecast()
+    assert result.billing.cost_usd == pytest.approx(forecast.cost_usd, rel=0.002) == shown["cost_usd"]
+    assert result.cost_usd == pytest.approx((3 * 4.0 + 0.204) * result.billing.training_s / 3600)
+    assert result.billing.spot_discount == pytest.approx(0.3 if len(spot) > 1 else 0.57)
+    assert [group["usd_per_hour"] for group in result.billing.groups] == [4.0, 0.204]
+    assert ("spot price of ml.m5.2xlarge is assumed" in " ".join(forecast.assumptions)) == (spot == ["--spot"])
+
+
 def test_a_toml_file_of_options_is_forecast_for_each_of_its_strategies(file, tmp_path, capsys):
     study = tmp_path / "study.toml"
     study.write_text('strategy = ["single", "ps-sync"]\nworkers = 3\nepochs = 5\ninstance-type = "ml.c5.xlarge"\n')
@@ -379,12 +420,53 @@ def test_a_toml_file_of_options_is_forecast_for_each_of_its_strategies(file, tmp
     assert shapes == ["single on ml.c5.xlarge", "ps-sync, 3 workers, 1 ps on ml.c5.xlarge"]
 
 
+def test_the_file_of_a_study_is_forecast_with_its_seeds(file, tmp_path, capsys):
+    study = tmp_path / "study.toml"
+    study.write_text(
+        'title = "Two"\nabout = "What a file says of itself."\nstrategy = ["single", "ps-async"]\nseeds = [3, 5]\n'
+        'output = "elsewhere"\nparallel = 2\n[published]\nsource = "a paper"\n'
+    )
+    options = ["--profile", str(file), "--output", str(tmp_path / "runs"), "--json"]
+
+    assert main(["forecast", str(study), *options]) == 0
+
+    seeds = [run.job().experiment.seed for run in find_runs([tmp_path / "runs"])]
+    assert sorted(seeds) == [3, 3, 5, 5] and len(json.loads(capsys.readouterr().out)) == 4
+    assert main(["forecast", str(study), "--seed", "7", *options]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == 2
+
+
+@pytest.mark.parametrize("study", sorted((ROOT / "studies").glob("*.toml")), ids=lambda file: file.stem)
+def test_facesim_s_own_studies_can_be_asked_for(study):
+    assert len(described_jobs([study], [], {})) > 2
+
+
+def test_data_that_a_forecast_does_not_look_at_is_said(profile, file, tmp_path, capsys):
+    job = make_job(epochs=2)
+    run = ran(tmp_path / "run", job, forecast_for(job, profile), 1.0, "measured", data={"training_examples": 10_000})
+    study = tmp_path / "study.toml"
+    study.write_text('held-out = 0.5\nsubset = "images=4"\n')
+    options = ["--profile", str(file), "--output", str(tmp_path / "runs"), "--json"]
+
+    for source, note in (
+        (["--data", "big"], f"--data is not looked at: 870 training examples are taken from the profile {file}"),
+        ([str(study), "--test", "other"], "--test, --subset and --held-out are not looked at: 870"),
+        ([str(run.directory)], "the run trained on 10,000 examples, the forecast is of the 870 training examples of"),
+    ):
+        assert main(["forecast", *source, *options]) == 0
+        (shown,) = json.loads(capsys.readouterr().out)
+        assert any(note in text for text in shown["assumptions"]), shown["assumptions"]
+    in_python = facesim.forecast(profile=file, output=tmp_path / "runs", min_images=3).forecast.assumptions
+    assert any(text.startswith("--min-images is not looked at: 870") for text in in_python)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ("epoch = 5\n", "unknown option --epoch"),
         ("epoch = [5, 6]\n", "unknown option --epoch"),
         ('epochs = "many"\n', "--epochs 'many' is not allowed"),
+        ("seed = 1\nseeds = 2\n", "--seed is what --seeds says"),
         ("epochs = \n", "cannot be read as TOML"),
         ('strategy = "ps"\n', "'ps' is not allowed"),
         ("strategy = []\n", "--strategy has no values"),

@@ -53,6 +53,19 @@ def test_dollars_are_the_billed_seconds_of_all_hosts(profile):
     assert forecast.cost_usd == pytest.approx(3 * 0.230 * round(forecast.phases.billed_s) / 3600)
 
 
+def test_hosts_without_bfloat16_go_beyond_a_profile_in_bfloat16(profile):
+    without = hosts()["ml.m5.xlarge"]
+    known = {"ml.m5.xlarge": without, "ml.with": without.model_copy(update={"name": "ml.with", "bf16": True})}
+    shapes = [ClusterShape(instance_type=name) for name in known]
+
+    told, at_home = forecast_jobs(changed(profile, precision="bfloat16"), shapes, known_hosts=known)
+
+    assert told.extrapolated and any("ml.m5.xlarge have no bfloat16 arithmetic" in text for text in told.assumptions)
+    assert not at_home.extrapolated and not any("bfloat16" in text for text in at_home.assumptions)
+    in_float32 = forecast_job(profile, shapes[0], known_hosts=known)
+    assert not in_float32.extrapolated and not any("bfloat16" in text for text in in_float32.assumptions)
+
+
 def test_servers_with_hosts_of_their_own_are_paid_for(profile):
     shape = ClusterShape(strategy="ps-async", workers=2, ps=2, instance_type="ml.m5.xlarge")
     separate = shape.model_copy(update={"ps_instance_type": "ml.m5.large"})
@@ -186,6 +199,37 @@ def test_spot_capacity_is_cheaper_and_takes_longer(profile):
     assert spot.time_s > demand.time_s
     assert spot.phases.interrupted_s > 0
     assert any("0.5 times an hour" in text for text in spot.assumptions)
+
+
+def test_checkpoints_that_are_far_apart_cost_more_on_spot_capacity(profile):
+    shape = ClusterShape(instance_type="ml.m5.large", spot=True)
+
+    def interrupted_s(**every) -> float:
+        risk = SpotRisk(reclaims_per_hour=0.5, **every)
+        return forecast_job(profile, shape, epochs=1000, spot_risk=risk).phases.interrupted_s
+
+    update_s = forecast_job(profile, shape).update_s
+    in_seconds, in_updates = (
+        interrupted_s(checkpoint_s=500 * update_s),
+        interrupted_s(checkpoint_s=0, checkpoint_steps=500),
+    )
+    assert in_updates == pytest.approx(in_seconds, rel=1e-3)
+    assert interrupted_s(checkpoint_s=500 * update_s, checkpoint_steps=5000) == in_seconds
+    assert interrupted_s(checkpoint_s=0) > in_seconds
+
+
+def test_the_speed_of_servers_is_doubted_where_they_are_the_bottleneck(profile, this_machine):
+    (sure,) = this_machine.values()
+    known = this_machine | {"guess": sure.model_copy(update={"name": "guess", "speed_origin": "assumed"})}
+    shape = ClusterShape(strategy="ps-async", instance_type="here", ps_instance_type="guess")
+    few, many = (shape.model_copy(update={"workers": count}) for count in (1, 16))
+
+    by_workers, by_servers = forecast_jobs(profile, [few, many], known_hosts=known)
+    known_servers = forecast_job(profile, many.model_copy(update={"ps_instance_type": "here"}), known_hosts=known)
+
+    assert (by_workers.training_bound, by_servers.training_bound) == ("compute", "server CPU")
+    assert by_servers.half_width**2 == pytest.approx(known_servers.half_width**2 + 0.25**2 - 0.05**2)
+    assert by_workers.half_width < 0.25
 
 
 def test_what_is_less_sure_has_a_wider_interval(profile, this_machine):

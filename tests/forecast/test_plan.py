@@ -12,6 +12,7 @@ from facesim.forecast.model import forecast_job
 from facesim.forecast.shapes import ClusterShape
 from facesim.planning.answer import answer, notes, table, to_json
 from facesim.planning.explain import explain, numbered_lines, read_shape, row_of
+from facesim.planning.plots import speed_up, speed_ups
 from facesim.planning.quantities import dollars_text
 from facesim.planning.search import FLAT, Accuracy, Axes, Wanted, clustered, make_plan
 from facesim.util.errors import InputError
@@ -164,6 +165,22 @@ def test_the_arithmetic_of_servers_that_multiply_gradients_adds_up(profile):
     assert "7 messages and 20.6 MB" in sent
     assert "0.1 ms x 7 + 0.5 ns x 20.6 MB + 0.302 GFLOP / 75 GFLOP/s" in processor
     assert f"= {0.1 * 7 + 0.5 * 20.6 + 302 / 75:.3g} ms" in processor
+
+
+@pytest.mark.parametrize("others", [(), ("single",)])
+@pytest.mark.parametrize("workers", [(1, 2, 4), (2, 4)])
+@pytest.mark.parametrize("strategy", ["allreduce", "ps-async", "local-sgd", "mirrored"])
+def test_speed_ups_are_against_one_process_whatever_was_tried(profile, strategy, workers, others):
+    plan = plan_of(profile, axes=Axes((*others, strategy), TYPES[:1], workers, (1,)))
+
+    (curve,) = speed_ups(plan).values()
+
+    alone = forecast_job(profile, ClusterShape(instance_type=TYPES[0])).images_per_s
+    tried = workers if not others else tuple(count for count in workers if count > 1)
+    assert tuple(row.forecast.shape.workers for row, _ in curve) == tried
+    assert [speed for _, speed in curve] == pytest.approx([row.forecast.images_per_s / alone for row, _ in curve])
+    assert dict(zip(tried, curve))[2][1] < 1.99
+    assert "<svg" in (speed_up(plan) or "")
 
 
 def test_a_shape_that_is_no_row_is_forecast_as_the_rows_are(profile):

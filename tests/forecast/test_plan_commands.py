@@ -151,6 +151,13 @@ def test_a_page_that_is_asked_for_is_written(plan, tmp_path, also):
         ({"spot": "no"}, "spot 'no'"),
         ({"workers": 2.5}, "workers '2.5' is no range"),
         ({"other_workers": {"ml.m5.large": 0}}, "other_workers 0"),
+        ({"scale_lr": "linear"}, "scale_lr 'linear' means nothing to a plan"),
+        ({"warmup_epochs": 3}, "warmup_epochs 3 means nothing to a plan"),
+        ({"spot": True, "spot_discount": 0.3}, "spot_discount 0.3 means nothing to a plan"),
+        ({"checkpoint_s": 5}, "checkpoint_s 5 means nothing to a plan"),
+        ({"backend": "local"}, "backend 'local' means nothing to a plan"),
+        ({"threads": 2}, "threads 2 means nothing to a plan"),
+        ({"epoch": 2}, "unknown option epoch; did you mean epochs?"),
     ],
 )
 def test_what_cannot_be_planned_is_told_in_python(file, given, message):
@@ -170,13 +177,13 @@ def test_a_profile_of_other_images_or_another_head_is_refused(told_of, plan):
 
 
 def test_a_plan_says_what_its_profile_was_measured_with(told_of, plan, file, capsys):
-    code, output, _ = plan("--clip-norm", "1", "--data", "olivetti")
+    code, output, _ = plan("--clip-norm", "1", "--data", "olivetti", "--held-out", "0.5")
 
     assert code == 0
     flat = " ".join(output.split())
     assert "another machine, Another Processor" in flat
     assert "with clip_norm = None, not 1.0" in flat
-    assert "870 training examples of 40 identities are taken from" in flat
+    assert "--data and --held-out are not looked at: 870 training examples of 40 identities are taken from" in flat
 
 
 def test_a_forecast_keeps_what_its_profile_was_measured_with(told_of, file, tmp_path, capsys):
@@ -241,6 +248,7 @@ def test_a_profile_says_the_same_as_an_object_and_as_a_file(profile, file, tmp_p
         (["--explain", "ps-async:4000000w"], "workers 4000000: Input should be less than or equal to 10000"),
         (["--output", f"{__file__}/plan.html"], "cannot write"),
         (["--strategy", "ps-asnc"], "did you mean ps-async?"),
+        (["--strategy", "ps-async", "--workers", "65", "--replay", "1"], "no job can be that: --workers 65 is not"),
     ],
 )
 def test_what_cannot_be_planned_is_told(plan, options, message):
@@ -359,3 +367,14 @@ def test_a_runs_accuracy_stands_in_the_plan(plan, profile, tmp_path):
     assert "accuracy 90.0 % (8" in output.splitlines()[0]
     assert "from 1 run of one process" in output
     assert other.startswith("Nothing of ")
+
+
+@pytest.mark.parametrize(("backend", "said"), [("local", True), ("docker", False)])
+def test_workers_that_shared_cores_are_said_to_be_less_stale(plan, profile, tmp_path, backend, said):
+    job = make_job(strategy="ps-async", workers=3, epochs=20, backend=backend)
+    ran(tmp_path / "runs" / "one", job, forecast_for(job, profile), 1.0, "emulated")
+
+    _, output, _ = plan("--epochs", "20", "--strategy", "ps-async", "--workers", "3", "--ps", "1")
+
+    assert "from 1 run of ps-async, 3 workers" in output
+    assert ("1 with workers that shared one machine's cores" in output) == said

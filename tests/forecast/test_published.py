@@ -7,6 +7,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+import re
 import subprocess
 import sys
 
@@ -53,9 +54,28 @@ def test_forecasts_of_published_measurements_are_as_right_as_is_claimed(report, 
 def test_intervals_cover_what_they_promise(report):
     studies = [report["studies"][study] for study in ("async ps", "async ps, servers added", "allreduce, PyTorch DDP")]
 
-    covered = sum(one["coverage"] * one["points"] for one in studies) / sum(one["points"] for one in studies)
+    counted = [one["points_with_interval"] for one in studies]
+    covered = sum(one["coverage"] * count for one, count in zip(studies, counted)) / sum(counted)
     assert 0.7 <= covered <= 0.95
     assert 0.75 <= studies[0]["coverage"] <= 0.9
+
+
+def test_points_without_an_interval_are_not_among_those_that_are_covered():
+    with_one = Curve("s", "time", (Point("a", 10.0, 10.5, 0.1), Point("b", 10.0, 12.0, 0.1)))
+    without = Curve("s", "cost", (Point("a", 10.0, 10.5), Point("b", 10.0, 12.0)), note="the time is given")
+    report = summary([with_one, without])
+
+    (figures,) = report["studies"].values()
+    assert (figures["points"], figures["points_with_interval"], figures["coverage"]) == (4, 2, 0.5)
+
+
+def test_the_text_says_of_how_many_points_intervals_cover_and_what_was_given(truth):
+    (shown,) = re.findall(
+        r"plans of mixed instances\n(.*?)\n\n", CliRunner().invoke(main, ["--truth", truth]).output, re.S
+    )
+
+    assert "80 % intervals cover 100 % of 2 points; 4 more have none" in shown
+    assert "the time is given, as it was measured" in shown
 
 
 def test_the_shape_that_is_forecast_to_be_best_is_close_to_it(report):
