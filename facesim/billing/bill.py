@@ -89,6 +89,21 @@ class Life:
             billed = self.billable_s / self.training_s
         return self.price_usd(seconds) * billed
 
+    def priced_groups(self) -> list[dict[str, Any]]:
+        """Its instances with their price and where it is from, which a later refresh may change."""
+        kinds = [(self.known.get(name) or instance(name), count) for name, count in self.groups]
+        return [
+            {
+                "instance_type": kind.name,
+                "count": count,
+                "usd_per_hour": kind.price_usd_per_hour,
+                "price_verified": kind.price_verified,
+                "price_region": kind.price_region,
+                "price_date": kind.price_date,
+            }
+            for kind, count in kinds
+        ]
+
 
 @dataclass(frozen=True)
 class Bill:
