@@ -15,11 +15,14 @@ from facesim.recognition.embedding import Embedder
 from facesim.recognition.groups import GroupRate, error_rates, warning
 from facesim.recognition.pair_lists import find_pairs
 from facesim.recognition.pairs import Pairs, disjoint_pairs
-from facesim.recognition.protocols import Verification, closed_set, identification, similarities, verification
+from facesim.recognition.protocols import Verification, closed_set, identification, verification
 from facesim.recognition.verification_set import read_verification_set
 from facesim.util.errors import InputError
 
 _CURVE_POINTS = 400
+
+#: So many images are held at a time.
+_CHUNK = 4096
 
 
 def assess_own(embedder: Embedder, data: PreparedData, fars: Sequence[float] | None = None) -> dict[str, Any]:
@@ -37,7 +40,8 @@ def assess_own(embedder: Embedder, data: PreparedData, fars: Sequence[float] | N
         )
     gallery, probes = data.split(embedder.experiment.data_spec)
     embeddings, labels = embedder.embed(data.images), data.labels
-    predicted = embedder.predict(data.images[probes])
+    some_probes = (probes[at : at + _CHUNK] for at in range(0, len(probes), _CHUNK))
+    predicted = np.concatenate([embedder.predict(data.images[indices]) for indices in some_probes])
     results = {
         "data": data.name,
         "identities_seen_in_training": True,
@@ -118,10 +122,7 @@ def _by_embedding(
     ranked = identification(embeddings[gallery], labels[gallery], embeddings[probes], labels[probes])
     pairs = disjoint_pairs(labels[compared], seed)
     verified = _verification(embeddings[compared], pairs, fars, all_pairs(embeddings[compared], labels[compared], seed))
-    strangers = open_set(
-        similarities(embeddings[gallery], labels[gallery], embeddings[probes]),
-        np.searchsorted(np.unique(labels[gallery]), labels[probes]),
-    )
+    strangers = open_set(ranked.own, ranked.closest_other, labels[probes])
     assessed = {
         "people": len(np.unique(labels[compared])),
         "identification": {
