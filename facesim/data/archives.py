@@ -88,8 +88,8 @@ def open_zip(path: Path) -> Archive:
 
 
 def _name_of(member: zipfile.ZipInfo) -> str:
-    """A member's path, with slashes. macOS and some other programs write it in UTF-8 and do not say so, and Python reads
-    what does not say so in DOS' code page 437.
+    """A member's path, with slashes. macOS and some other programs write it in UTF-8 and do not say so; Python then
+    takes it for DOS' code page 437.
     """
     name = member.filename
     if not member.flag_bits & _NAME_IS_UTF8:
