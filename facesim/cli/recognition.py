@@ -97,22 +97,25 @@ def _evaluation(evaluation: dict[str, Any]) -> list[str]:
         lines += [f"  DIR at {text}" for text in _points(scores["open_set"])] or [
             f"  too few images ({scores['probes']}) to tell how many strangers would be taken for somebody"
         ]
-    scores = evaluation["verification"]
-    lines.append(
-        f"verification     {scores['accuracy']:7.1%}  ± {scores['accuracy_se']:.1%} (standard error, "
-        f"{scores['folds']} folds); AUC {scores['auc']:.4f} ({scores['auc_low']:.2f} to {scores['auc_high']:.2f}), "
-        f"EER {scores['eer']:.1%}, "
-        f"threshold {scores['threshold']:.3f}"
-    )
-    lines.append(f"                 {scores['genuine_pairs']} genuine and {scores['impostor_pairs']} impostor pairs")
-    lines += [f"  TAR at {text}" for text in _points(scores["calibration"])]
+    if scores := evaluation.get("verification"):
+        lines.append(
+            f"verification     {scores['accuracy']:7.1%}  ± {scores['accuracy_se']:.1%} (standard error, "
+            f"{scores['folds']} folds); AUC {scores['auc']:.4f} ({scores['auc_low']:.2f} to {scores['auc_high']:.2f}), "
+            f"EER {scores['eer']:.1%}, "
+            f"threshold {scores['threshold']:.3f}"
+        )
+        lines.append(
+            f"                 {scores['genuine_pairs']} genuine and {scores['impostor_pairs']} impostor pairs"
+        )
+        lines += [f"  TAR at {text}" for text in _points(scores["calibration"])]
+    lines += [f"{protocol:17}not measured: {why}" for protocol, why in evaluation.get("left_out", {}).items()]
     if by_group := evaluation.get("groups"):
         from facesim.recognition.groups import in_words
 
         for what, rates in by_group["rates"].items():
             lines.append(f"errors by group, {what}")
             lines += [f"  {padded(rate['group'], 20)}{in_words(rate)}" for rate in rates]
-        lines += [by_group["warning"]] if by_group["warning"] else []
+        lines += [by_group["warning"]] if by_group.get("warning") else []
     return lines
 
 
