@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 #: Of so many strangers `sort` takes one for somebody of the gallery, unless told otherwise.
 _SORTING_FAR = 0.01
 
+#: How the people of an evaluation are called, by whether they were trained on; None where that is not known.
+_SEEN = {True: ", people seen in training", None: ", people perhaps seen in training", False: ""}
+
 _threshold = click.option(
     "--threshold", type=Number(-1, 1), help="cosine from which on it is one person  [default: of facesim evaluate]"
 )
@@ -79,9 +82,8 @@ def evaluate(
 
 
 def _evaluation(evaluation: dict[str, Any]) -> list[str]:
-    lines = [
-        f"{evaluation['data']}{', people seen in training' if evaluation.get('identities_seen_in_training') else ''}"
-    ]
+    seen = _SEEN[evaluation.get("identities_seen_in_training")]
+    lines = [f"{evaluation['data']}{seen}"]
     if scores := evaluation.get("closed_set"):
         lines.append(
             f"closed set       {scores['accuracy']:7.1%}  of {scores['examples']} held-out images, "

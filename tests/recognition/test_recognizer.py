@@ -165,6 +165,17 @@ def test_what_the_data_does_not_allow_is_said_and_the_rest_is_evaluated(run, rec
         recognizer.evaluate(few, fars=[0.1])
 
 
+def test_groups_of_enough_people_have_no_warning(run, tmp_path):
+    render_folder(RenderSpec(identities=30, images=4, size=32, seed=9), tmp_path / "others")
+    names = [person.name for person in (tmp_path / "others").iterdir()]
+    (tmp_path / "groups.csv").write_text("\n".join(["label,group", *(f"{name},east" for name in names)]))
+
+    shown = facesim_here("evaluate", run.directory, tmp_path / "others", "--groups", tmp_path / "groups.csv")
+
+    assert shown.code == 0, shown.errors
+    assert "errors by group, identification, rank 1" in shown.output and "Too few people" not in shown.output
+
+
 def test_people_of_one_image_are_left_out_and_told(recognizer, notices, tmp_path):
     others = tmp_path / "others"
     render_folder(RenderSpec(identities=6, images=4, size=32, difficulty=0.2, seed=9), others)
