@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 #: Of so many strangers `sort` takes one for somebody of the gallery, unless told otherwise.
 _SORTING_FAR = 0.01
 
+#: How the people of an evaluation are called, by whether they were trained on; None where that is not known.
+_SEEN = {True: ", people seen in training", None: ", people perhaps seen in training", False: ""}
+
 _threshold = click.option(
     "--threshold", type=Number(-1, 1), help="cosine from which on it is one person  [default: of facesim evaluate]"
 )
@@ -79,9 +82,8 @@ def evaluate(
 
 
 def _evaluation(evaluation: dict[str, Any]) -> list[str]:
-    lines = [
-        f"{evaluation['data']}{', people seen in training' if evaluation.get('identities_seen_in_training') else ''}"
-    ]
+    seen = _SEEN[evaluation.get("identities_seen_in_training")]
+    lines = [f"{evaluation['data']}{seen}"]
     if scores := evaluation.get("closed_set"):
         lines.append(
             f"closed set       {scores['accuracy']:7.1%}  of {scores['examples']} held-out images, "
@@ -97,22 +99,25 @@ def _evaluation(evaluation: dict[str, Any]) -> list[str]:
         lines += [f"  DIR at {text}" for text in _points(scores["open_set"])] or [
             f"  too few images ({scores['probes']}) to tell how many strangers would be taken for somebody"
         ]
-    scores = evaluation["verification"]
-    lines.append(
-        f"verification     {scores['accuracy']:7.1%}  ± {scores['accuracy_se']:.1%} (standard error, "
-        f"{scores['folds']} folds); AUC {scores['auc']:.4f} ({scores['auc_low']:.2f} to {scores['auc_high']:.2f}), "
-        f"EER {scores['eer']:.1%}, "
-        f"threshold {scores['threshold']:.3f}"
-    )
-    lines.append(f"                 {scores['genuine_pairs']} genuine and {scores['impostor_pairs']} impostor pairs")
-    lines += [f"  TAR at {text}" for text in _points(scores["calibration"])]
+    if scores := evaluation.get("verification"):
+        lines.append(
+            f"verification     {scores['accuracy']:7.1%}  ± {scores['accuracy_se']:.1%} (standard error, "
+            f"{scores['folds']} folds); AUC {scores['auc']:.4f} ({scores['auc_low']:.2f} to {scores['auc_high']:.2f}), "
+            f"EER {scores['eer']:.1%}, "
+            f"threshold {scores['threshold']:.3f}"
+        )
+        lines.append(
+            f"                 {scores['genuine_pairs']} genuine and {scores['impostor_pairs']} impostor pairs"
+        )
+        lines += [f"  TAR at {text}" for text in _points(scores["calibration"])]
+    lines += [f"{protocol:17}not measured: {why}" for protocol, why in evaluation.get("left_out", {}).items()]
     if by_group := evaluation.get("groups"):
         from facesim.recognition.groups import in_words
 
         for what, rates in by_group["rates"].items():
             lines.append(f"errors by group, {what}")
             lines += [f"  {padded(rate['group'], 20)}{in_words(rate)}" for rate in rates]
-        lines += [by_group["warning"]] if by_group["warning"] else []
+        lines += [by_group["warning"]] if by_group.get("warning") else []
     return lines
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -15,6 +16,9 @@ from facesim.data.walk import IMAGE_SUFFIXES, system_name
 from facesim.util.errors import InputError
 from facesim.util.files import open_regular, why_unread
 from facesim.util.unused import Tally, in_words, printable
+
+#: The flag of a member that says in what its name is written.
+_NAME_IS_UTF8 = 0x800
 
 #: No image that is decoded is larger, so what claims to be is not unpacked.
 _MOST_BYTES = 1 << 29
@@ -62,7 +66,7 @@ def open_zip(path: Path) -> Archive:
     check_alone(archive, path)
     tally, members = Tally(), dict[Path, zipfile.ZipInfo]()
     for member in archive.infolist():
-        name = member.filename.replace("\\", "/")
+        name = _name_of(member)
         parts = [part for part in name.split("/") if part not in ("", ".", "..")]
         if member.is_dir() or not parts:
             continue
@@ -83,9 +87,20 @@ def open_zip(path: Path) -> Archive:
     return Archive(path, understood(path, sorted(members), tally.counted), archive, members)
 
 
+def _name_of(member: zipfile.ZipInfo) -> str:
+    """A member's path, with slashes. macOS and some other programs write it in UTF-8 and do not say so; Python then
+    takes it for DOS' code page 437.
+    """
+    name = member.filename
+    if not member.flag_bits & _NAME_IS_UTF8:
+        with suppress(UnicodeError):
+            name = name.encode("cp437").decode("utf-8")
+    return name.replace("\\", "/")
+
+
 def _check_no_list(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> None:
     """Refuse an archive with a list of whom its images show, which its folders then do not say."""
-    name = PurePosixPath(member.filename.replace("\\", "/")).name
+    name = PurePosixPath(_name_of(member)).name
     if name not in METADATA:
         return
     try:

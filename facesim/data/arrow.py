@@ -23,7 +23,7 @@ from facesim.data.decode import BadFile, Wanted, decode, decode_bytes
 from facesim.data.labels import Label, label_of_value, people_of
 from facesim.data.layouts import some
 from facesim.data.parts import NO_PART, part_called
-from facesim.data.shards import check_complete, part_of
+from facesim.data.shards import check_complete, parts_of
 from facesim.data.tables import SPLIT_COLUMNS, notes_on_splits
 from facesim.data.tfrecord import IMAGE_FEATURES, LABEL_FEATURES
 from facesim.data.walk import system_name
@@ -108,7 +108,7 @@ def source(path: Path, wanted: Wanted) -> Source:
     columns = (wanted.image_feature, wanted.label_feature)
 
     def open_content() -> Content:
-        return content_of([(file, part_of(file, root)) for file in files], root, wanted)
+        return content_of(list(zip(files, parts_of(files, root))), root, wanted)
 
     return Source(path.resolve().stem, [fingerprint(root, files), columns], open_content)
 

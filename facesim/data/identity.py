@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -17,8 +17,13 @@ def image_digests(data: PreparedData, indices: np.ndarray) -> Iterator[bytes]:
     """The SHA-256 of each of the images at `indices`, integers (n,)."""
     images = data.images
     for at in range(0, len(indices), _CHUNK):
-        for image in images[indices[at : at + _CHUNK]]:
-            yield hashlib.sha256(image.tobytes()).digest()
+        yield from digests_of(images[indices[at : at + _CHUNK]])
+
+
+def digests_of(images: Iterable[np.ndarray]) -> Iterator[bytes]:
+    """The SHA-256 of each of some images."""
+    for image in images:
+        yield hashlib.sha256(image.tobytes()).digest()
 
 
 def identity_of(data: PreparedData, indices: np.ndarray) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from facesim.data.parts import NO_PART, part_called
+from facesim.data.parts import NO_PART, part_called, parts_of_places
 from facesim.data.walk import summary_of_files, walk
 from facesim.util.errors import InputError
 from facesim.util.unused import Unused, in_words, printable
@@ -108,7 +108,8 @@ def understood(root: Path, images: Sequence[Path], unused: tuple[Unused, ...]) -
         examples = _selfies_and_id_images(root, relative)
     else:
         examples = _folders_or_yale(root, _without_single_folders(relative))
-    examples = [replace(example, part=_part_of(example, root)) for example in examples]
+    parts = parts_of_places([_folders_above(example, root) for example in examples])
+    examples = [replace(example, part=part) for example, part in zip(examples, parts)]
     return Listing(in_order(examples), unused, tuple(_same_names(root, examples)))
 
 
@@ -117,11 +118,10 @@ def _name(text: str) -> str:
     return printable(unicodedata.normalize("NFC", text))
 
 
-def _part_of(example: Example, root: Path) -> int:
-    """The part of a split in whose folder an image lies: `train/Name/1.jpg` or `Name/train/1.jpg`."""
+def _folders_above(example: Example, root: Path) -> list[str]:
+    """The folders that may be of parts of a split: `train` of `train/Name/1.jpg` or `Name/train/1.jpg`."""
     folders = _name(example.path.parent.relative_to(root).as_posix()).split("/")
-    parts = (part_called(folder) for folder in folders if folder != example.identity)
-    return next((part for part in parts if part != NO_PART), NO_PART)
+    return [folder for folder in folders if folder != example.identity]
 
 
 def people_like_splits(examples: Sequence[Example]) -> list[str]:

@@ -6,6 +6,7 @@ each image, and `kept_split` decides, for all alike, whether that is a split and
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from typing import Literal
@@ -34,10 +35,20 @@ def part_called(name: str) -> int:
     return _PART_OF_WORD.get(name.strip().lower(), NO_PART)
 
 
-def part_of_file(name: str) -> int:
-    """The part that a file is by its name, such as TRAIN for `faces-train-00001-of-00004`; NO_PART if none."""
-    called = map(part_called, re.split(r"[^a-z]+", name.lower()))
-    return next((part for part in called if part != NO_PART), NO_PART)
+def parts_of_places(places: Sequence[Sequence[str]]) -> list[int]:
+    """The part that each of some places is by the first of its names that is called as one; NO_PART where none is.
+
+    A place is the names of its folders, from the outermost on. Those that all of several places begin with are not
+    asked: they are around the whole data set, which may well be called `training_data`.
+    """
+    around = len(os.path.commonprefix(places)) if len(set(map(tuple, places))) > 1 else 0  # type: ignore[type-var]
+    called = (map(part_called, place[around:]) for place in places)
+    return [next((part for part in parts if part != NO_PART), NO_PART) for parts in called]
+
+
+def words_of(name: str) -> list[str]:
+    """What of a file's name may be called as a part, such as `train` of `faces-train-00001-of-00004`."""
+    return re.split(r"[^a-z]+", name.lower())
 
 
 def kept_split(

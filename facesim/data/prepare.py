@@ -213,14 +213,14 @@ def _write(
     kept = counts >= (wanted.min_images or 0)
     tally = Tally(content.unused)
     for label in np.flatnonzero(~kept):
-        few = f"of an identity with fewer than {wanted.min_images} images (--min-images)"
+        few = f"of an identity with fewer than {wanted.min_images} images"
         tally.add(few, content.names[label], "image", int(counts[label]))
     if parts is not None:
         untrained = kept & ~np.isin(np.arange(len(kept)), content.labels[parts == TRAIN])
         for label in np.flatnonzero(untrained):
             tally.add("of an identity without an image to train on", content.names[label], "image", int(counts[label]))
         kept &= ~untrained
-    _check_identities(content.names, kept, content.labels, parts, name, tally.counted, alike)
+    _check_identities(content.names, kept, content.labels, parts, name, tally.counted, alike, wanted.min_images)
     indices = np.flatnonzero(kept[content.labels])
 
     shape = (wanted.image_size, wanted.image_size, wanted.channels)
@@ -254,7 +254,7 @@ def _write(
     if parts is not None:
         parts = parts[used]
         notes.append(split_note(parts))
-    _check_identities(content.names, kept, labels, parts, name, tally.counted, alike)
+    _check_identities(content.names, kept, labels, parts, name, tally.counted, alike, wanted.min_images)
     if parts is not None:
         images = mapped(directory, len(labels), shape) if decoded else StoredImages(directory, shape)
         notes += notes_across(images, labels, parts, origins, wanted.progress)
@@ -350,6 +350,7 @@ def _check_identities(
     source: str,
     unused: Sequence[Unused],
     alike: Sequence[str],
+    min_images: int | None,
 ) -> None:
     """names, kept (bool): one an identity; labels and parts: of the images there are; unused: what is not among these;
     alike: notes on names that may be one person's.
@@ -380,9 +381,11 @@ def _check_identities(
         )
     if single:
         remedy = "Repair what is not used, add images" if unused else "Add images"
+        # That option goes by the images that are there, whether they can be read or not.
+        leave_out = "move these people's away" if min_images else "leave these out with --min-images 2 (or more)"
         raise InputError(
             f"{source}: {len(single)} of {kept.sum()} identities have fewer than 2 usable images ({some(single)}); one "
-            f"to train on and one to test on are needed. {remedy}, or leave these out with --min-images 2 (or more)."
+            f"to train on and one to test on are needed. {remedy}, or {leave_out}."
         )
 
 

@@ -18,8 +18,8 @@ from facesim.util.errors import InputError
 from facesim.util.files import read_text
 from facesim.util.unused import Unused
 
-FORMAT_VERSION = 7
-"""Raised whenever the folder's format, or the way images are decoded, changes."""
+FORMAT_VERSION = 8
+"""Raised whenever the folder's format, or the way a source is read or images are decoded, changes."""
 
 PARTS_FILE = "parts.i1"
 #: What a prepared folder is, and that it is one.

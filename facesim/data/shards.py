@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from facesim.data.parts import NO_PART, part_called, part_of_file
+from facesim.data.parts import parts_of_places, words_of
 from facesim.util.errors import InputError
 
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})")
@@ -31,7 +31,6 @@ def check_complete(folder: Path, files: Iterable[Path]) -> None:
             )
 
 
-def part_of(file: Path, root: Path) -> int:
-    """The part of a split that a file is by the folders between it and `root`, or by its own name; NO_PART if none."""
-    folders = (part_called(folder) for folder in file.relative_to(root).parts[:-1])
-    return next((part for part in folders if part != NO_PART), part_of_file(file.name))
+def parts_of(files: Sequence[Path], root: Path) -> list[int]:
+    """The part of a split that each file is, by the folders between it and `root`, or by its own name."""
+    return parts_of_places([[*file.relative_to(root).parts[:-1], *words_of(file.name)] for file in files])

@@ -22,10 +22,12 @@ from facesim.data.content import Content, Source, each_in_parallel, fingerprint,
 from facesim.data.decode import BadFile, Wanted, decode, decode_bytes, decode_member, shown_path, to_channels
 from facesim.data.labels import people_of
 from facesim.data.layouts import Example, Listing, in_order, look_through, people_like_splits, some
-from facesim.data.parts import NO_PART, PARTS, part_called, part_of_file
+from facesim.data.parts import NO_PART, PARTS, part_called
 from facesim.data.rendering import RENDERER_VERSION, render_batches
+from facesim.data.shards import parts_of
 from facesim.data.tables import check_group, lists_of, read_table
 from facesim.data.walk import beside, files_in, instead_of, list_images, real_path, walk
+from facesim.spec.remote import remote
 from facesim.util.errors import InputError
 from facesim.util.files import kind_of_file, why_unread
 from facesim.util.registry import Registry
@@ -191,7 +193,7 @@ def _tfrecord(path: Path, wanted: Wanted) -> Source:
     def open_content() -> Content:
         places, read_labels, others, parts, tally = [], [], {}, [], Tally()
         done, due = 0, max(1, sum(file.stat().st_size for file in files) // 1000)
-        for file in files:
+        for file, part in zip(files, parts_of(files, files[0].parent)):
             before = len(read_labels)
             for place, content in tfrecord.find_records(file):
                 places.append((file, place))
@@ -201,7 +203,7 @@ def _tfrecord(path: Path, wanted: Wanted) -> Source:
                 done += len(content)
                 if len(read_labels) % 1000 == 0:
                     wanted.progress("reading labels, kB", min(done // 1000, due), due)
-            parts += [part_of_file(file.name)] * (len(read_labels) - before)
+            parts += [part] * (len(read_labels) - before)
             if len(read_labels) == before:
                 tally.add("a file without a record", file.name)
         if not read_labels:
@@ -323,6 +325,15 @@ def resolve(source: str) -> tuple[str, Path | None]:
         remedy = instead_of(path) or "Give one of these."
         raise InputError(f"{printable(source)}{what} is neither a folder nor a {_FILES} file. {remedy}")
     return _in_folder(path)
+
+
+def to_be_fetched(source: str) -> bool:
+    """Whether `source` has to be fetched over the network, or may have to be: another package's data set."""
+    if source == "rendered":
+        return False
+    if source in _KEPT:
+        return not Path(_sklearn_home(), _KEPT[source][0]).exists()
+    return source in DATASETS or source.startswith(huggingface.PREFIX) or remote(source) is not None
 
 
 def _in_folder(folder: Path) -> tuple[str, Path]:

@@ -27,8 +27,8 @@ from facesim.data.content import Content, Source, each_in_parallel, fingerprint
 from facesim.data.decode import BadFile, Wanted, decode_bytes
 from facesim.data.labels import Label, label_of_value, people_of
 from facesim.data.layouts import people_like_splits, some, understood
-from facesim.data.parts import NO_PART
-from facesim.data.shards import check_complete, part_of
+from facesim.data.parts import NO_PART, parts_of_places
+from facesim.data.shards import check_complete, parts_of
 from facesim.data.tables import METADATA
 from facesim.data.tfrecord import LABEL_FEATURES
 from facesim.data.walk import IMAGE_SUFFIXES, system_name
@@ -273,7 +273,8 @@ def _labelled(
             names.append(label)
     for number, sample in label_of:
         tally.add("a label without its image", f"{files[number].name}: {sample}.{able[0]}")
-    return kept, names, [part_of(files[image.file], root) for image in kept]
+    folders = parts_of_places([image.name.split("/")[:-1] for image in kept])
+    return kept, names, _or_of_file(folders, kept, files, root)
 
 
 def _by_folder(
@@ -290,15 +291,17 @@ def _by_folder(
     listing = understood(root, paths, ())
     example_of = {example.path: example for example in listing.examples}
     examples = [example_of[path] for path in paths]
-    parts = [
-        part_of(files[image.file], root) if example.part == NO_PART else example.part
-        for image, example in zip(images, examples)
-    ]
     return (
         [Label(example.identity) for example in examples],
-        parts,
+        _or_of_file([example.part for example in examples], images, files, root),
         [*listing.notes, *people_like_splits(listing.examples)],
     )
+
+
+def _or_of_file(parts: Sequence[int], images: Sequence[_Image], files: Sequence[Path], root: Path) -> list[int]:
+    """The part of each image: that of its folder in the archive, `parts`, or else of the archive."""
+    of_file = parts_of(files, root)
+    return [of_file[image.file] if part == NO_PART else part for part, image in zip(parts, images)]
 
 
 class _Bounded:

@@ -14,8 +14,8 @@ import numpy as np
 from facesim.data.duplicates import HASH_BYTES, hashes_of, near_across
 from facesim.data.identity import image_digests
 from facesim.data.unseen import UnseenData
-from facesim.preflight.inputs import Inputs, prepare_data
-from facesim.preflight.pretrained import find_pretrained
+from facesim.preflight.inputs import Inputs
+from facesim.preflight.lineage import lineage
 from facesim.spec.job import Job
 from facesim.util.errors import InputError
 
@@ -69,23 +69,15 @@ def check_unseen(jobs: Sequence[Job], inputs: Sequence[Inputs]) -> list[str]:
 
 @lru_cache(maxsize=4)
 def _seen(source: str) -> Seen:
-    images, hashes = frozenset[bytes](), np.empty((0, HASH_BYTES), np.uint8)
-    next_source: str | None = source
-    while next_source:
-        try:
-            run = find_pretrained(next_source).run
-            if run is None:
-                return Seen(images, hashes, f"what {next_source} was trained on is not known{_CONSEQUENCE}")
-            job = run.job()
-            data = prepare_data(job, lambda *_: None)
-        except InputError as error:
-            doubt = f"what {next_source} was trained on cannot be looked at{_CONSEQUENCE} ({error})"
-            return Seen(images, hashes, doubt)
-        trained, _ = data.split(job.experiment.data_spec)
-        images |= frozenset(image_digests(data, trained))
-        hashes = np.concatenate([hashes, hashes_of(data.images, trained)])
-        next_source = job.experiment.pretrained
-    return Seen(images, hashes, None)
+    images, hashes, doubts = frozenset[bytes](), np.empty((0, HASH_BYTES), np.uint8), list[str]()
+    for data, spec, doubt in lineage(source, fetch=True):
+        if data is not None and spec is not None:
+            trained, _ = data.split(spec)
+            images |= frozenset(image_digests(data, trained))
+            hashes = np.concatenate([hashes, hashes_of(data.images, trained)])
+        if doubt:
+            doubts.append(doubt)
+    return Seen(images, hashes, f"{'; '.join(doubts)}{_CONSEQUENCE}" if doubts else None)
 
 
 _CONSEQUENCE = ": images that are held out here may be among it, and the accuracy too high"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from facesim.data.identity import digests_of, image_digests
 from facesim.data.prepared import PreparedData
 from facesim.data.splits import stratified_split
 from facesim.recognition.calibration import Trials, all_pairs, calibrated, check_told, open_set
@@ -15,11 +16,19 @@ from facesim.recognition.embedding import Embedder
 from facesim.recognition.groups import GroupRate, error_rates, warning
 from facesim.recognition.pair_lists import find_pairs
 from facesim.recognition.pairs import Pairs, disjoint_pairs
-from facesim.recognition.protocols import Verification, closed_set, identification, similarities, verification
+from facesim.recognition.protocols import Verification, closed_set, identification, verification
 from facesim.recognition.verification_set import read_verification_set
 from facesim.util.errors import InputError
 
+#: Whether images, by their digests, or people, by their names, were trained on (`facesim.recognition.seen`).
+Seen = Callable[[Iterable[bytes], Sequence[str] | None], bool | None]
+
 _CURVE_POINTS = 400
+
+_OWN_REMEDY = "give other people's images as DATA, or train with more of each person's held out (--held-out)"
+
+#: So many images are held at a time.
+_CHUNK = 4096
 
 
 def assess_own(embedder: Embedder, data: PreparedData, fars: Sequence[float] | None = None) -> dict[str, Any]:
@@ -37,12 +46,13 @@ def assess_own(embedder: Embedder, data: PreparedData, fars: Sequence[float] | N
         )
     gallery, probes = data.split(embedder.experiment.data_spec)
     embeddings, labels = embedder.embed(data.images), data.labels
-    predicted = embedder.predict(data.images[probes])
+    some_probes = (probes[at : at + _CHUNK] for at in range(0, len(probes), _CHUNK))
+    predicted = np.concatenate([embedder.predict(data.images[indices]) for indices in some_probes])
     results = {
         "data": data.name,
         "identities_seen_in_training": True,
         "closed_set": closed_set(labels[probes], predicted)._asdict(),
-        **_by_embedding(embeddings, data, gallery, probes, probes, embedder.experiment.seed, fars),
+        **_by_embedding(embeddings, data, gallery, probes, probes, embedder.experiment.seed, fars, _OWN_REMEDY),
     }
     if "groups" in results:
         rates = error_rates(data.groups, labels[probes], predicted != labels[probes])
@@ -50,8 +60,8 @@ def assess_own(embedder: Embedder, data: PreparedData, fars: Sequence[float] | N
     return results
 
 
-def assess_others(embedder: Embedder, data: PreparedData, fars: Sequence[float] | None = None) -> dict[str, Any]:
-    """On people that the model was not trained on: identification and verification by their embeddings alone.
+def assess_others(embedder: Embedder, data: PreparedData, fars: Sequence[float] | None, seen: Seen) -> dict[str, Any]:
+    """On other data: identification and verification by the embeddings alone.
 
     The gallery is half of each identity's images.
 
@@ -61,21 +71,25 @@ def assess_others(embedder: Embedder, data: PreparedData, fars: Sequence[float] 
     gallery, probes = stratified_split(data.labels, 0.5, embedder.experiment.seed)
     embeddings = embedder.embed(data.images)
     everything = np.arange(len(data.labels))
+    seed, remedy = embedder.experiment.seed, "give data of more people, or with more images of each"
     return {
         "data": data.name,
-        "identities_seen_in_training": False,
-        **_by_embedding(embeddings, data, gallery, probes, everything, embedder.experiment.seed, fars),
+        **_by_embedding(embeddings, data, gallery, probes, everything, seed, fars, remedy),
+        "identities_seen_in_training": seen(image_digests(data, everything), data.names),
     }
 
 
-def assess_pairs(embedder: Embedder, path: Path, folder: Path, fars: Sequence[float] | None = None) -> dict[str, Any]:
+def assess_pairs(
+    embedder: Embedder, path: Path, folder: Path, fars: Sequence[float] | None, seen: Seen
+) -> dict[str, Any]:
     """Verification on the pairs of a list, with images below `folder` (`facesim.recognition.pair_lists`).
 
     Raises:
         InputError: it is no such list, an image is missing or cannot be read, or the pairs cannot tell one of `fars`.
     """
     listed = find_pairs(path, folder)
-    embeddings = embedder.embed(embedder.read(listed.files))
+    images = embedder.read(listed.files)
+    embeddings = embedder.embed(images)
     trials = listed.trials
     itself = len(listed.pairs.same) - len(trials.same)
     notes = [
@@ -87,21 +101,24 @@ def assess_pairs(embedder: Embedder, path: Path, folder: Path, fars: Sequence[fl
         "pairs": ", ".join([path.name, *notes]),
         **({} if listed.people is None else {"people": listed.people}),
         "verification": _verification(embeddings, trials, fars),
+        "identities_seen_in_training": seen(digests_of(images), None),
     }
 
 
-def assess_verification_set(embedder: Embedder, file: Path, fars: Sequence[float] | None = None) -> dict[str, Any]:
+def assess_verification_set(embedder: Embedder, file: Path, fars: Sequence[float] | None, seen: Seen) -> dict[str, Any]:
     """Verification on the pairs of a file of InsightFace's (`facesim.recognition.verification_set`).
 
     Raises:
         InputError: the file is not that, an image cannot be read, or the pairs cannot tell one of `fars`.
     """
     verification_set = read_verification_set(file)
-    embeddings = embedder.embed(embedder.decoded(verification_set.images, file.name))
+    images = embedder.decoded(verification_set.images, file.name)
+    embeddings = embedder.embed(images)
     return {
         "data": str(file),
         "pairs": file.name,
         "verification": _verification(embeddings, verification_set.pairs, fars),
+        "identities_seen_in_training": seen(digests_of(images), None),
     }
 
 
@@ -113,16 +130,13 @@ def _by_embedding(
     compared: np.ndarray,
     seed: int,
     fars: Sequence[float] | None,
+    remedy: str,
 ) -> dict[str, Any]:
+    """`remedy`: what to do where `compared` cannot be verified, which takes more images than the rest."""
     labels = data.labels
     ranked = identification(embeddings[gallery], labels[gallery], embeddings[probes], labels[probes])
-    pairs = disjoint_pairs(labels[compared], seed)
-    verified = _verification(embeddings[compared], pairs, fars, all_pairs(embeddings[compared], labels[compared], seed))
-    strangers = open_set(
-        similarities(embeddings[gallery], labels[gallery], embeddings[probes]),
-        np.searchsorted(np.unique(labels[gallery]), labels[probes]),
-    )
-    assessed = {
+    strangers = open_set(ranked.own, ranked.closest_other, labels[probes])
+    assessed: dict[str, Any] = {
         "people": len(np.unique(labels[compared])),
         "identification": {
             "gallery_identities": ranked.gallery_identities,
@@ -132,23 +146,29 @@ def _by_embedding(
             "cmc": ranked.cmc.tolist(),
             "open_set": calibrated(strangers, fars).model_dump(),
         },
-        "verification": verified,
     }
-    if any(data.groups):
+    identified = error_rates(data.groups, labels[probes], ranked.ranks > 0)
+    rates = {"identification, rank 1": _plain(identified)}
+    threshold = None
+    try:
+        pairs = disjoint_pairs(labels[compared], seed)
+    except InputError as error:
+        if fars:
+            raise InputError(f"no false accept rate can be told: {error}; {remedy}", field="far") from None
+        assessed["left_out"] = {"verification": f"{error}; {remedy}"}
+    else:
+        verified = _verification(
+            embeddings[compared], pairs, fars, all_pairs(embeddings[compared], labels[compared], seed)
+        )
+        assessed["verification"], threshold = verified, verified["threshold"]
         people = labels[compared][np.stack([pairs.first, pairs.second], axis=1)]
-        accepted = similarity(embeddings[compared], pairs) >= verified["threshold"]
-        identified = error_rates(data.groups, labels[probes], ranked.ranks > 0)
-        assessed["groups"] = {
-            "rates": {
-                "identification, rank 1": _plain(identified),
-                "false non-match": _plain(error_rates(data.groups, people[pairs.same], ~accepted[pairs.same])),
-                "false match within the group": _plain(
-                    error_rates(data.groups, people[~pairs.same], accepted[~pairs.same])
-                ),
-            },
-            "threshold": verified["threshold"],
-            "warning": warning(identified),
-        }
+        accepted = similarity(embeddings[compared], pairs) >= threshold
+        rates["false non-match"] = _plain(error_rates(data.groups, people[pairs.same], ~accepted[pairs.same]))
+        rates["false match within the group"] = _plain(
+            error_rates(data.groups, people[~pairs.same], accepted[~pairs.same])
+        )
+    if any(data.groups):
+        assessed["groups"] = {"rates": rates, "threshold": threshold, "warning": warning(identified)}
     return assessed
 
 

@@ -64,22 +64,18 @@ def _of_some_people(labels: np.ndarray, seed: int, most: int) -> np.ndarray:
     return order[nth < most // 10][:most]
 
 
-def open_set(similarity: np.ndarray, truth: np.ndarray) -> Trials:
+def open_set(own: np.ndarray, closest_other: np.ndarray, truth: np.ndarray) -> Trials:
     """Two looks for each probe: in the whole gallery, and in one that lacks the person whom the probe shows.
 
     The second is of somebody who is nobody of the gallery. The first is right where the person is found and is the most
-    similar one; where another is, no threshold makes it right.
+    similar one; where another is as similar, no threshold makes it right.
 
-    similarity: of each probe and each identity, float (probes, identities). truth: the identity of each probe, as a
-        column of `similarity`.
+    own, closest_other: how alike each probe is to its own identity and to the most similar other one, float (probes,).
+    truth: the identity of each probe, a number from 0.
     """
-    rows = np.arange(len(truth))
-    others = similarity.copy()
-    others[rows, truth] = -np.inf
-    mated, stranger = similarity[rows, truth], others.max(axis=1)
-    mated = np.where(mated >= stranger, mated, -np.inf)
+    mated = np.where(own > closest_other, own, -np.inf)
     genuine = np.repeat([True, False], len(truth))
-    return Trials(np.concatenate([mated, stranger]), genuine, np.concatenate([truth, truth])[:, None])
+    return Trials(np.concatenate([mated, closest_other]), genuine, np.concatenate([truth, truth])[:, None])
 
 
 def calibrated(trials: Trials, fars: Sequence[float] | None = None) -> Calibration:

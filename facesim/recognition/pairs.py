@@ -45,16 +45,42 @@ def disjoint_pairs(labels: np.ndarray, seed: int, folds: int = FOLDS, most: int 
     parts = []
     for fold, members in enumerate(np.array_split(identities, folds)):
         images = np.flatnonzero(np.isin(labels, members))
-        first, second = (images[side] for side in np.triu_indices(len(images), 1))
-        same = labels[first] == labels[second]
-        count = min(most, int(same.sum()), int((~same).sum()))
-        chosen = [random.choice(np.flatnonzero(kind), count, replace=False) for kind in (same, ~same)]
-        at = np.concatenate(chosen).astype(int)
-        parts.append(Pairs(first[at], second[at], same[at], np.full(len(at), fold)))
+        genuine = _later_of_same(labels[images])
+        impostors = np.arange(len(images))[::-1] - genuine
+        count = min(most, int(genuine.sum()), int(impostors.sum()))
+        for same, partners in ((True, genuine), (False, impostors)):
+            first, second = images[_drawn(labels[images], partners, same, count, random)]
+            parts.append(Pairs(first, second, np.full(count, same), np.full(count, fold)))
     pairs = Pairs(*(np.concatenate(columns) for columns in zip(*parts)))
-    if len(pairs.same) == 0:
-        raise InputError("verification needs two images of some identities; every identity here has one")
+    if len(np.unique(pairs.fold)) < 2:
+        several = int(np.sum(np.unique(labels, return_counts=True)[1] > 1))
+        raise InputError(
+            f"verification needs two images or more of some identities, in two folds that share none; {several} of the "
+            f"{len(identities)} identities here have two"
+        )
     return pairs
+
+
+def _later_of_same(labels: np.ndarray) -> np.ndarray:
+    """How many images of the same identity come after each image, int (n,)."""
+    order = np.argsort(labels, kind="stable")
+    later = np.empty(len(labels), int)
+    later[order] = np.searchsorted(labels[order], labels[order], side="right") - np.arange(len(labels)) - 1
+    return later
+
+
+def _drawn(labels: np.ndarray, partners: np.ndarray, same: bool, count: int, random: np.random.Generator) -> np.ndarray:
+    """`count` different pairs of images, int (2, count), of the `same` identity or of different ones.
+
+    partners: with how many later images each image makes such a pair. The pairs are numbered by it and not listed: of
+    50,000 images there are a thousand million.
+    """
+    last = partners.cumsum()
+    numbers = random.choice(int(last[-1]), count, replace=False)
+    first = np.searchsorted(last, numbers, side="right")
+    nth = numbers - (last - partners)[first]
+    second = [one + 1 + np.flatnonzero((labels[one + 1 :] == labels[one]) == same)[at] for one, at in zip(first, nth)]
+    return np.array([first, second], int).reshape(2, count)
 
 
 class LfwPair(NamedTuple):

@@ -6,12 +6,15 @@ two the same person?
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from facesim.util.errors import InputError
+
+#: So many cosines are held at a time, however many images are compared: 64 MiB of float32.
+_BLOCK = 1 << 24
 
 #: An error rate takes at least so many errors to be told; with fewer the next data set would give quite another.
 MIN_ERRORS = 10
@@ -35,13 +38,17 @@ def closed_set(truth: np.ndarray, predicted: np.ndarray) -> ClosedSet:
 class Identification(NamedTuple):
     """`cmc[k - 1]`: the share of probes whose identity is among the k closest of the gallery (Phillips et al., 2000).
 
-    `ranks`: by probe how many identities of the gallery are liker than its own, int (probes,).
+    `ranks`: by probe how many other identities of the gallery are at least as like as its own, int (probes,): what
+    cannot be told apart is not found. `own`, `closest_other`: how alike it is to its own identity and to the most
+    similar other one, float (probes,).
     """
 
     gallery_identities: int
     probes: int
     cmc: np.ndarray
     ranks: np.ndarray
+    own: np.ndarray
+    closest_other: np.ndarray
 
     @property
     def rank_1(self) -> float:
@@ -67,17 +74,34 @@ def identification(
     unknown = np.setdiff1d(probe_labels, identities)
     if len(unknown):
         raise InputError(f"{len(unknown)} of the probes' identities are not in the gallery, so no rank can be right")
-    similarity = similarities(gallery, gallery_labels, probes)
-    genuine = similarity[np.arange(len(probes)), np.searchsorted(identities, probe_labels)]
-    rank = (similarity > genuine[:, None]).sum(axis=1)
-    cmc = np.bincount(rank, minlength=len(identities)).cumsum() / len(probes)
-    return Identification(len(identities), len(probes), cmc, rank)
+    truth = np.searchsorted(identities, probe_labels)
+    ranks, own, closest_other = (np.empty(len(probes), kind) for kind in (int, float, float))
+    for block, similarity in _similarity_blocks(gallery, gallery_labels, probes):
+        at = (np.arange(len(similarity)), truth[block])
+        genuine = similarity[at]
+        similarity[at] = -np.inf
+        ranks[block] = (similarity >= genuine[:, None]).sum(axis=1)
+        own[block], closest_other[block] = genuine, similarity.max(axis=1)
+    cmc = np.bincount(ranks, minlength=len(identities)).cumsum() / len(probes)
+    return Identification(len(identities), len(probes), cmc, ranks, own, closest_other)
 
 
 def similarities(gallery: np.ndarray, gallery_labels: np.ndarray, probes: np.ndarray) -> np.ndarray:
     """The largest cosine between each probe and each identity's images, (probes, identities in ascending order)."""
-    cosines = probes @ gallery.T
-    return np.stack([cosines[:, gallery_labels == one].max(axis=1) for one in np.unique(gallery_labels)], axis=1)
+    return np.concatenate([similarity for _, similarity in _similarity_blocks(gallery, gallery_labels, probes)])
+
+
+def _similarity_blocks(
+    gallery: np.ndarray, gallery_labels: np.ndarray, probes: np.ndarray
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """`similarities` of some probes at a time, with which these are."""
+    order = np.argsort(gallery_labels, kind="stable")
+    by_identity = gallery[order].T
+    _, first = np.unique(gallery_labels[order], return_index=True)
+    step = max(1, _BLOCK // len(gallery))
+    for at in range(0, len(probes), step):
+        block = slice(at, at + step)
+        yield block, np.maximum.reduceat(probes[block] @ by_identity, first, axis=1)
 
 
 class Verification(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,10 @@ import numpy as np
 
 from facesim.data.decode import shows_nothing
 from facesim.data.layouts import some
+from facesim.data.sources import DATASETS
 from facesim.models.exporters import EXPORTERS
 from facesim.preflight.inputs import Inputs, data_notices, prepare_data
+from facesim.preflight.lineage import is_as_trained
 from facesim.recognition.groups import with_groups
 from facesim.recognition.photographs import Gallery, image_files, warn
 from facesim.recognition.protocols import similarities
@@ -335,30 +337,31 @@ class Recognizer:
         embedder, job = self._embedder, self._run.job()
         from facesim.recognition.assess import assess_others, assess_own, assess_pairs, assess_verification_set
 
+        seen = partial(seen_in_training, self._run, notice=self._notice)
         if pairs and data:
-            results = assess_pairs(embedder, Path(pairs), Path(data), fars)
+            results = assess_pairs(embedder, Path(pairs), Path(data), fars, seen)
         elif data and Path(data).suffix.lower() == VERIFICATION_SUFFIX:
             if groups:
                 raise InputError(f"groups {groups} does not go with {data}, whose people are not known", field="groups")
-            results = assess_verification_set(embedder, Path(data), fars)
+            results = assess_verification_set(embedder, Path(data), fars, seen)
         elif data is None or str(data) == job.experiment.data:
             own = self._prepared(job, groups)
-            if not self._is_as_trained(own):
+            if not is_as_trained(self._run, own):
                 self._notice(
                     f"{own.name} has changed since the model was trained: what is held out now may have been trained on"
                 )
             results = assess_own(embedder, own, fars)
         else:
-            experiment = job.experiment.model_copy(
-                update={"data": str(data), "test": None, "split": "random", "test_part": "test", "subset": None}
-            )
+            least = job.experiment.min_images
+            if least is None and str(data) not in DATASETS:  # which know themselves whom they leave out
+                least = 2  # of a single image there is nothing to compare with
+            others_are = {"data": str(data), "test": None, "split": "random", "test_part": "test", "subset": None}
+            experiment = job.experiment.model_copy(update={**others_are, "min_images": least})
             others = job.model_copy(update={"experiment": experiment})
             strangers = self._prepared(others, groups)
             for notice in data_notices([Inputs(strangers)]):
                 self._notice(notice)
-            results = assess_others(embedder, strangers, fars)
-            if seen_in_training(job, strangers, self._notice):
-                results["identities_seen_in_training"] = True
+            results = assess_others(embedder, strangers, fars, seen)
         evaluation = Evaluation.model_validate(mark(self._run, results))
         try:
             with writing_to(self._run.directory, "make room there"):
@@ -419,18 +422,13 @@ class Recognizer:
     def _names(self, identities: int) -> tuple[str, ...]:
         try:
             data = prepare_data(self._run.job(), lambda *_: None)
-            if self._is_as_trained(data) and len(data.names) == identities:
+            if is_as_trained(self._run, data) and len(data.names) == identities:
                 return data.names
             why = f"{data.name} is not what it was when the model was trained, so it is not known who is who"
         except InputError as error:
             why = str(error)
         self._notice(f"people have numbers in place of names: {why}")
         return tuple(str(number) for number in range(identities))
-
-    def _is_as_trained(self, data: PreparedData) -> bool:
-        """Whether nothing says that the run's data has changed since it was trained on."""
-        result = self._run.result()
-        return result is None or result.data.content_sha256 in (None, data.sha256)
 
     def _notice_how_it_ended(self) -> None:
         """Say what the one who gets the model alone cannot see."""

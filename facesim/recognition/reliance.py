@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 #: A model whose AUC may, by its 95 % interval, be no more than this tells little more than a coin, which has 0.5.
 LEAST_AUC = 0.6
 
+#: Whether an evaluation's people were trained on, and from the last on how far its error rates hold for others.
+_UNSEEN_FIRST = (True, None, False)
+
 
 class Reliance(NamedTuple):
     """What an evaluation says of a model's answers, as far as it is on record; rates are shares, 0-1.
@@ -112,6 +115,10 @@ class Reliance(NamedTuple):
         if self.seen:
             reasons.append(
                 "the model was trained on these people: it distinguishes others less well than its error rates say"
+            )
+        elif self.seen is None:
+            reasons.append(
+                "it is not known whether the model was trained on these people: then it distinguishes others less well"
             )
         if self.people is not None and self.people < MIN_PEOPLE:
             reasons.append(f"{self.people} people are few: with others the error rates may be quite different")
@@ -207,15 +214,16 @@ def basis(run: Run, threshold: float | None, far: float | None, *, gallery: int 
         notes = ["how often the given threshold errs is not known", *([why_not] if why_not else [])]
         return Basis(threshold, True, why_not, evaluation, tuple(notes))
     if evaluation is None:
-        remedy = f"run facesim evaluate {run.directory} DATA"
+        missing, remedy = f"{run.directory} was not evaluated", f"run facesim evaluate {run.directory} DATA"
+        if run.evaluations():
+            missing = f"{run.directory} was evaluated on people of whom there are too few images for a threshold"
         if far is not None:
             raise InputError(
-                f"{run.directory} was not evaluated, so no threshold is known for a false accept rate of {far:g}: "
-                f"{remedy} --far {far:g}",
+                f"{missing}, so no threshold is known for a false accept rate of {far:g}: {remedy} --far {far:g}",
                 field="far",
                 value=far,
             )
-        return Basis(None, False, None, None, (f"{run.directory} was not evaluated: {remedy}",))
+        return Basis(None, False, None, None, (f"{missing}: {remedy}",))
     why_not = evaluation.cannot_identify if strangers else evaluation.cannot_tell
     if far is None:
         notes = [evaluation.origin, *evaluation.cautions]
@@ -237,18 +245,21 @@ def mark(run: Run, results: dict[str, Any]) -> dict[str, Any]:
 
 
 def reliance(run: Run, *, identifying: bool = False) -> Reliance | None:
-    """By the newest evaluation on people whom the model was not trained on; if there is none, by the newest at all.
-    None where the run was not evaluated.
+    """By the newest evaluation on people whom the model was not trained on; if there is none, by the newest on people
+    of whom that is not known, or else by the newest at all. None where no evaluation verified pairs of images.
 
     For `identifying`, those with a gallery come before others, such as those on pairs that a file names.
     """
-    evaluations = list(run.evaluations().values())
-    if not evaluations:
-        return None
     evaluation = max(
-        reversed(evaluations),
-        key=lambda one: (not one.identities_seen_in_training, identifying and one.identification is not None),
+        (one for one in reversed(run.evaluations().values()) if one.verification),
+        key=lambda one: (
+            _UNSEEN_FIRST.index(one.identities_seen_in_training),
+            identifying and one.identification is not None,
+        ),
+        default=None,
     )
+    if evaluation is None or evaluation.verification is None:
+        return None
     verification, identification = evaluation.verification, evaluation.identification or {}
     evaluated_sha256 = evaluation.get("model_sha256")
     low, high = (verification.get("auc_low"), verification.get("auc_high"))

@@ -2,42 +2,50 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
 from facesim.data.identity import image_digests
 from facesim.data.layouts import natural_key, some
-from facesim.data.prepared import PreparedData
-from facesim.preflight.inputs import prepare_data
-from facesim.spec.job import Job
-from facesim.util.errors import InputError
+from facesim.preflight.lineage import lineage
+from facesim.runs.directory import Run
 
 #: How people are called who have no names.
 _NUMBERED = re.compile(r"\D*\d+")
 
 
-def seen_in_training(job: Job, data: PreparedData, notice: Callable[[str], None]) -> bool:
-    """Whether images or people of `data` are also in the job's own, where that is at hand; `notice` is called with
-    which. A name that is a number, perhaps with letters before it, may be another person's there.
+def seen_in_training(
+    run: Run, digests: Iterable[bytes], names: Sequence[str] | None, notice: Callable[[str], None]
+) -> bool | None:
+    """Whether images, by their `digests` (`facesim.data.identity`), or people, by their `names`, are also in what the
+    run's network was trained on, that of the network that it started from included.
+
+    None where that is not known: what it was trained on is not at hand, or no image is there and `names` is None.
+    `notice` is called with which are there, and with what is not known. A name that is a number, perhaps with letters
+    before it, may be another person's there.
     """
-    try:
-        if not os.path.exists(job.experiment.data):  # it may have to be downloaded
-            return False
-        own = prepare_data(job, lambda *_: None)
-    except (InputError, ValueError):
-        return False
-    digests, count = set(image_digests(own, np.arange(len(own.labels)))), len(data.labels)
-    if known := sum(digest in digests for digest in image_digests(data, np.arange(count))):
-        notice(f"{known:,} of the {count:,} images are in the run's own data: these are no new people")
+    tested, trained, people, doubts = list(digests), set[bytes](), set[str](), list[str]()
+    for data, _, doubt in lineage(run, fetch=False):
+        if data is not None:
+            trained.update(image_digests(data, np.arange(len(data.labels))))
+            people.update(data.names)
+        if doubt:
+            doubts.append(doubt)
+    own = "the run's own data"
+    if run.job().experiment.pretrained:
+        own = f"{own}, or that of the network that it started from"
+    if known := sum(digest in trained for digest in tested):
+        notice(f"{known:,} of the {len(tested):,} images are in {own}: these are no new people")
         return True
-    shared = sorted(set(own.names) & set(data.names), key=natural_key)
-    people = f"{len(shared):,} of the {len(data.names):,} people are called as people of the run's own data"
-    if names := [name for name in shared if not _NUMBERED.fullmatch(name)]:
-        notice(f"{people} ({some(names)}): these are no new people. Rename them if they are")
+    shared = sorted(people & set(names or ()), key=natural_key)
+    called = f"{len(shared):,} of the {len(names or ()):,} people are called as people of {own}"
+    if real := [name for name in shared if not _NUMBERED.fullmatch(name)]:
+        notice(f"{called} ({some(real)}): these are no new people. Rename them if they are")
         return True
     if shared:
-        notice(f"{people} ({some(shared)}): if they are the same ones, these are no new people")
-    return False
+        notice(f"{called} ({some(shared)}): if they are the same ones, these are no new people")
+    if doubts:
+        notice(f"whether these people were trained on is not known: {'; '.join(doubts)}")
+    return None if doubts or names is None else False

@@ -141,19 +141,20 @@ def _result(run: Run) -> Result:
 def _head(run: Run, evaluations: Sequence[Evaluation]) -> list[str]:
     lines = ["---", "library_name: keras", "pipeline_tag: image-feature-extraction", "tags:"]
     lines += ["- face-recognition", "- face-verification", "- facesim"]
-    if evaluations:
+    verified = [(evaluation.title, evaluation.verification) for evaluation in evaluations if evaluation.verification]
+    if verified:
         lines += ["model-index:", f"- name: {_yaml(run.id)}", "  results:"]
-    for evaluation in evaluations:
+    for title, scores in verified:
         lines += [
             "  - task:",
             "      type: image-feature-extraction",
             "      name: face verification",
             "    dataset:",
-            f"      type: {_yaml(evaluation.title)}",
-            f"      name: {_yaml(evaluation.title)}",
+            f"      type: {_yaml(title)}",
+            f"      name: {_yaml(title)}",
             "    metrics:",
         ]
-        for kind, value in (("accuracy", evaluation.verification.accuracy), ("roc_auc", evaluation.verification.auc)):
+        for kind, value in (("accuracy", scores.accuracy), ("roc_auc", scores.auc)):
             lines += [f"    - type: {kind}", f"      value: {value:.4f}"]
     return [*lines, "---", ""]
 
@@ -164,12 +165,12 @@ def _evaluation(evaluation: Evaluation) -> list[str]:
     if seen is None:
         whom = "whether they were trained on is not known"
     scores, ranked = evaluation.verification, evaluation.identification
-    lines = [
-        f"### On {escaped(evaluation.title)} ({whom})",
-        "",
-        f"- Same person or not: right for {scores.accuracy:.1%} of pairs; AUC {scores.auc:.3f}; "
-        f"{scores.genuine_pairs:,} pairs of the same and {scores.impostor_pairs:,} of different people.",
-    ]
+    lines = [f"### On {escaped(evaluation.title)} ({whom})", ""]
+    if scores:
+        lines.append(
+            f"- Same person or not: right for {scores.accuracy:.1%} of pairs; AUC {scores.auc:.3f}; "
+            f"{scores.genuine_pairs:,} pairs of the same and {scores.impostor_pairs:,} of different people."
+        )
     if closed := evaluation.closed_set:
         lines.append(
             f"- Which of the people trained on: right for {closed.accuracy:.1%} of {closed.examples:,} images."
@@ -179,9 +180,10 @@ def _evaluation(evaluation: Evaluation) -> list[str]:
             f"- Who of {ranked.gallery_identities:,} people: the first name is right for {ranked.rank_1:.1%} of "
             f"{ranked.probes:,} images."
         )
+    lines += [f"- Not measured: {escaped(why)}." for why in (evaluation.left_out or {}).values()]
     lines.append("")
     strangers = ranked.open_set if ranked else None
-    lines += _thresholds("two pictures", "of the same person pass", scores.calibration)
+    lines += _thresholds("two pictures", "of the same person pass", scores.calibration if scores else None)
     lines += _thresholds("a stranger looked for in a gallery", "of its people are found", strangers)
     return lines + _groups(evaluation)
 
@@ -223,7 +225,8 @@ def _limits(run: Run, evaluations: Sequence[Evaluation]) -> list[str]:
     if not evaluations:
         return [*limits, "How often it errs is not known."]
     verdict = reliance(run)
-    assert verdict is not None
+    if verdict is None:
+        return [*limits, "How often it errs about whether two pictures show one person is not known."]
     if verdict.cannot_tell:
         limits.append(f"Do not use it: {verdict.cannot_tell}.")
     limits += [f"{caution[0].upper()}{caution[1:]}." for caution in verdict.cautions]

@@ -114,7 +114,9 @@ class Groups(Record):
 
 
 class Evaluation(Record):
-    """How well a model, of `model_sha256`, recognises the people of one data set."""
+    """How well a model, of `model_sha256`, recognises the people of one data set. Whether these were trained on is None
+    where that is not known. `left_out` has the names of protocols that the data does not allow, with why.
+    """
 
     model_config = ConfigDict(extra="allow")
 
@@ -125,7 +127,8 @@ class Evaluation(Record):
     identities_seen_in_training: bool | None = None
     closed_set: ClosedSet | None = None
     identification: Identification | None = None
-    verification: Verification
+    verification: Verification | None = None
+    left_out: dict[str, str] | None = None
     groups: Groups | None = None
     evaluated_unix_s: Moment | None = None
     model_sha256: str | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import unicodedata
 import zipfile
 from pathlib import Path
 
@@ -63,6 +64,23 @@ def test_its_own_split_is_kept(ready, zipped):
     members = {f"{'test' if name[-5] == '2' else 'train'}/{name}": content for name, content in TWO.items()}
 
     assert [len(part) for part in ready(zipped(members)).split(DataSpec())] == [4, 2]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "name"), [("utf-8", "Jos\u00e9"), ("utf-8", "Jose\u0301"), ("cp437", "Jos\u00e9"), ("ascii", "Ana")]
+)
+def test_names_are_read_in_whichever_encoding_they_are_written(ready, tmp_path, encoding, name, monkeypatch):
+    """macOS writes UTF-8 without the flag that says so, and DOS' programs their code page."""
+    with monkeypatch.context() as patched, zipfile.ZipFile(tmp_path / "faces.zip", "w") as archive:
+        patched.setattr(zipfile.ZipInfo, "_encodeFilenameFlags", lambda member: (member.filename.encode(encoding), 0))
+        for person in (name, "Bo"):
+            for number in range(2):
+                archive.writestr(f"{person}/{number}.png", png(number))
+
+    data = ready(tmp_path / "faces.zip")
+
+    assert set(data.names) == {unicodedata.normalize("NFC", name), "Bo"}
+    assert not data.bad_files
 
 
 def test_what_is_no_image_and_what_is_damaged_is_counted(ready, zipped):

@@ -80,6 +80,13 @@ def test_folders_of_a_split_are_kept_and_val_is_left_aside(ready, tree, decoded)
     assert [len(one) for one in data.split(DataSpec(seed=7, held_out=0.5))] == [7, 4], "neither seed nor share counts"
 
 
+@pytest.mark.parametrize("around", ["training_data", "dev", "Test Set", "faces/eval/all"])
+def test_a_folder_around_the_whole_data_set_is_no_part_of_it(ready, tree, around):
+    data = ready(tree({f"{around}/{folder}": numbers for folder, numbers in (TRAINED | TESTED).items()}))
+
+    assert np.bincount(data.parts).tolist() == [7, 0, 4]
+
+
 def test_val_can_be_tested_on_to_choose_settings(ready, tree):
     data = ready(tree(THREE))
 

@@ -205,8 +205,12 @@ class TestBadFiles:
         for k in range(2):
             (tmp_path / f"faces/Bo/{k}.png").write_bytes(b"")
 
-        with pytest.raises(InputError, match=r"1 of 2 identities have fewer than 2 usable images \(Bo\)"):
+        with pytest.raises(
+            InputError, match=r"1 of 2 identities have fewer than 2 usable images \(Bo\).*--min-images 2"
+        ):
             ready(tmp_path / "faces", max_bad_files=0.5)
+        with pytest.raises(InputError, match=r"usable images \(Bo\).*, or move these people's away"):
+            ready(tmp_path / "faces", max_bad_files=0.5, min_images=2)
 
     def test_nothing_but_bad_files(self, ready, tmp_path, two_people):
         for path in (tmp_path / "faces").rglob("*.png"):

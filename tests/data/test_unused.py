@@ -78,7 +78,7 @@ def partly_used(photo, tmp_path, two_people) -> PreparedData:
 
 def test_prepared_data_keeps_the_counts(partly_used):
     expected = (
-        Unused("of an identity with fewer than 2 images (--min-images)", 1, ("Cy",), "image"),
+        Unused("of an identity with fewer than 2 images", 1, ("Cy",), "image"),
         Unused("empty file", 1, ("Ana/empty.png",)),
     )
 
@@ -91,8 +91,7 @@ def test_a_user_is_told_before_training(partly_used):
     inputs = [Inputs(partly_used), Inputs(partly_used)]
 
     assert data_notices(inputs) == [
-        "faces: not used: 1 image: of an identity with fewer than 2 images (--min-images) (Cy); "
-        "1 file: empty file (Ana/empty.png)"
+        "faces: not used: 1 image: of an identity with fewer than 2 images (Cy); 1 file: empty file (Ana/empty.png)"
     ]
 
 

@@ -88,6 +88,24 @@ def test_shards_in_a_folder_are_parts_by_their_names(ready, packed, tmp_path):
     assert [data.names[label] for label in data.labels] == LABELS[5:] + LABELS[:5]
 
 
+@pytest.mark.parametrize("around", ["", "training_data/"])
+def test_samples_in_the_folders_of_a_split_are_its_parts(ready, packed, around):
+    folder_of = {f"set/{number:04}": "train" if number < 4 else "test" for number in range(len(LABELS))}
+    members = {name.replace("set", folder_of[name[:8]]): content for name, content in samples().items()}
+
+    data = ready(packed({f"{around}{name}": content for name, content in members.items()}))
+
+    assert data.parts.tolist() == [0, 0, 0, 0, 2, 2, 2]
+    assert_is_all(data)
+
+
+def test_a_word_that_all_shards_begin_with_is_no_part(ready, packed, tmp_path):
+    packed(samples(end=4), "faces/eval-train-000000.tar")
+    packed(samples(begin=4), "faces/eval-test-000000.tar")
+
+    assert ready(tmp_path / "faces").parts.tolist() == [2, 2, 2, 0, 0, 0, 0]
+
+
 def test_what_is_not_used_is_counted(ready, packed):
     link, device, folder = (tarfile.TarInfo(name) for name in ("set/0000.jpg", "set/pipe.png", "set.png"))
     link.type, device.type, folder.type = tarfile.SYMTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE

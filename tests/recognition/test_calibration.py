@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from facesim.recognition.calibration import Trials, all_pairs, calibrated, check_told, open_set
-from facesim.recognition.protocols import similarities
+from facesim.recognition.protocols import identification
 from facesim.util.errors import InputError
 
 #: 20 impostors at 0.00 ... 0.95, and four genuine ones.
@@ -67,12 +67,11 @@ def test_every_pair_of_images_is_a_trial_and_of_too_many_images_some_are_drawn()
 
 
 def test_a_stranger_is_as_alike_as_the_closest_of_the_others_and_a_wrong_name_is_never_right():
-    similarity = np.array([[0.9, 0.2, 0.4], [0.8, 0.7, 0.1]])  # the second probe is taken for the first person
+    # The second probe is taken for another person, and the third cannot be told from one.
+    trials = open_set(np.array([0.9, 0.7, 0.5]), np.array([0.4, 0.8, 0.5]), np.array([0, 1, 2]))
 
-    trials = open_set(similarity, np.array([0, 1]))
-
-    np.testing.assert_array_equal(trials.similarity, [0.9, -np.inf, 0.4, 0.8])
-    assert trials.genuine.tolist() == [True, True, False, False]
+    np.testing.assert_array_equal(trials.similarity, [0.9, -np.inf, -np.inf, 0.4, 0.8, 0.5])
+    assert trials.genuine.tolist() == [True] * 3 + [False] * 3
 
 
 @functools.cache
@@ -90,7 +89,8 @@ def trials_of(seed: int, strangers: bool) -> Trials:
     if not strangers:
         return all_pairs(embeddings, labels, 0)
     known = np.arange(len(labels)) % 4 < 2
-    return open_set(similarities(embeddings[known], labels[known], embeddings[~known]), labels[~known])
+    ranked = identification(embeddings[known], labels[known], embeddings[~known], labels[~known])
+    return open_set(ranked.own, ranked.closest_other, labels[~known])
 
 
 @pytest.mark.parametrize("strangers", [False, True])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from facesim.recognition import protocols
 from facesim.recognition.pairs import disjoint_pairs, find_lfw_images, read_lfw_pairs
-from facesim.recognition.protocols import best_threshold, closed_set, identification, verification
+from facesim.recognition.protocols import best_threshold, closed_set, identification, similarities, verification
 from facesim.util.errors import InputError
 
 
@@ -33,6 +36,30 @@ def test_cmc_counts_the_ranks_at_which_probes_are_found():
     assert result.rank_1 == 2 / 4
     np.testing.assert_allclose(result.cmc, [2 / 4, 3 / 4, 4 / 4])
     assert (result.gallery_identities, result.probes) == (3, 4)
+
+
+def test_a_network_that_finds_all_images_alike_identifies_nobody():
+    result = identification(np.zeros((4, 8)), np.array([0, 0, 1, 1]), np.zeros((2, 8)), np.array([0, 1]))
+
+    np.testing.assert_array_equal(result.cmc, [0, 1])
+    np.testing.assert_array_equal(result.ranks, [1, 1])
+
+
+def test_a_large_gallery_is_looked_through_some_probes_at_a_time(monkeypatch):
+    random = np.random.default_rng(0)
+    labels, probe_labels = random.permutation(np.arange(60) % 20 * 3), np.arange(20) * 3
+    gallery, probes = random.normal(size=(60, 8)), random.normal(size=(20, 8))
+    cosines = probes @ gallery.T
+    each = np.stack([cosines[:, labels == one].max(axis=1) for one in probe_labels], axis=1)
+    own = np.diag(each)
+
+    monkeypatch.setattr(protocols, "_BLOCK", 200)  # three probes
+    ranked, found = identification(gallery, labels, probes, probe_labels), similarities(gallery, labels, probes)
+
+    np.testing.assert_allclose(found, each)
+    np.testing.assert_array_equal(ranked.ranks, (each > own[:, None]).sum(axis=1))
+    np.testing.assert_allclose(ranked.own, own)
+    np.testing.assert_allclose(ranked.closest_other, np.where(np.eye(20), -np.inf, each).max(axis=1))
 
 
 def test_a_gallery_with_one_image_is_refused():
@@ -105,7 +132,43 @@ def test_folds_share_no_identity_and_pairs_are_what_they_say(identities, images,
         assert 0 < inside.sum() == (~inside).sum() <= 20
 
 
-@pytest.mark.parametrize(("labels", "message"), [([0, 0, 1, 1, 2, 2], "there are 3"), ([0, 1, 2, 3], "two images")])
+@given(labels=st.lists(st.integers(0, 5), min_size=8, max_size=40), seed=st.integers(0, 3))
+def test_pairs_are_drawn_as_from_a_list_of_all(labels, seed):
+    labels = np.array([*range(6), *range(6), *labels])
+    random = np.random.default_rng(seed)
+    drawn = []
+    for members in np.array_split(random.permutation(6), 3):
+        images = np.flatnonzero(np.isin(labels, members))
+        first, second = (images[side] for side in np.triu_indices(len(images), 1))
+        same = labels[first] == labels[second]
+        count = min(20, same.sum(), (~same).sum())
+        for kind in (same, ~same):
+            at = random.choice(np.flatnonzero(kind), count, replace=False)
+            drawn += zip(first[at].tolist(), second[at].tolist(), same[at].tolist())
+
+    pairs = disjoint_pairs(labels, seed, most=20)
+
+    assert list(zip(pairs.first.tolist(), pairs.second.tolist(), pairs.same.tolist())) == drawn
+
+
+def test_pairs_of_many_images_are_drawn_without_a_list_of_all():
+    tracemalloc.start()
+    pairs = disjoint_pairs(np.arange(20_000) % 40, 0)  # 2 million pairs a fold
+    _, most_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert len(pairs.same) == 10 * 2 * 300
+    assert most_bytes < 10e6
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0, 0, 1, 1, 2, 2], "there are 3"),
+        ([0, 1, 2, 3], "two images or more of some identities, .* 0 of the 4 identities here have two"),
+        ([0, 0, 1, 2, 3], "1 of the 4 identities here have two"),
+    ],
+)
 def test_too_few_people_or_images_to_verify_are_told(labels, message):
     with pytest.raises(InputError, match=message):
         disjoint_pairs(np.array(labels), 0)

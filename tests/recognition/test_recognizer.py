@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -137,6 +139,69 @@ def test_people_who_are_called_as_those_trained_on_are_not_called_new(run, recog
 
     assert Recognizer(own, notices.append).evaluate(numbered)["identities_seen_in_training"] is True
     assert "6 of the 6 people are called as people of the run's own data (Ana): these are no new people" in notices[-1]
+
+
+def test_what_the_data_does_not_allow_is_said_and_the_rest_is_evaluated(run, recognizer, notices, faces, tmp_path):
+    """One of five images is held out of each person, so there are no two to compare."""
+    for person in sorted(faces.iterdir()):
+        for image in sorted(person.iterdir())[:5]:
+            (tmp_path / "five" / person.name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(image, tmp_path / "five" / person.name)
+    own = Run.create(tmp_path / "run", make_job(data=str(tmp_path / "five"), image_size=32))
+    shutil.copy(run.model_file, own.model_file)
+    few = tmp_path / "few"
+    for person in sorted(faces.iterdir())[:3]:
+        shutil.copytree(person, few / person.name)
+
+    of_own, of_few = Recognizer(own, notices.append).evaluate(), recognizer.evaluate(few)
+
+    assert (of_own["closed_set"]["examples"], of_own["identification"]["probes"], "verification" in of_own) == (8, 8, 0)
+    assert "0 of the 8 identities here have two; give other people's images" in of_own["left_out"]["verification"]
+    assert (of_few["identification"]["gallery_identities"], "verification" in of_few) == (3, False)
+    assert "there are 3; give data of more people" in of_few["left_out"]["verification"]
+    shown = facesim_here("evaluate", own.directory)
+    assert shown.code == 0 and "verification     not measured: verification needs two images" in shown.output
+    with pytest.raises(InputError, match="no false accept rate can be told: verification needs 4 identities"):
+        recognizer.evaluate(few, fars=[0.1])
+
+
+def test_groups_of_enough_people_have_no_warning(run, tmp_path):
+    render_folder(RenderSpec(identities=30, images=4, size=32, seed=9), tmp_path / "others")
+    names = [person.name for person in (tmp_path / "others").iterdir()]
+    (tmp_path / "groups.csv").write_text("\n".join(["label,group", *(f"{name},east" for name in names)]))
+
+    shown = facesim_here("evaluate", run.directory, tmp_path / "others", "--groups", tmp_path / "groups.csv")
+
+    assert shown.code == 0, shown.errors
+    assert "errors by group, identification, rank 1" in shown.output and "Too few people" not in shown.output
+
+
+def test_people_of_one_image_are_left_out_and_told(recognizer, notices, tmp_path):
+    others = tmp_path / "others"
+    render_folder(RenderSpec(identities=6, images=4, size=32, difficulty=0.2, seed=9), others)
+    for image in sorted((others / "person-001").iterdir())[1:]:
+        image.unlink()
+
+    assert recognizer.evaluate(others)["people"] == 5
+    assert "others: not used: 1 image: of an identity with fewer than 2 images (person-001)" in notices
+
+
+def test_pairs_of_images_that_were_trained_on_are_told(recognizer, notices, faces, tmp_path):
+    images = [sorted(person.iterdir()) for person in sorted(faces.iterdir())]
+    same = [f"{one[0]},{one[1]},1" for one in images]
+    different = [f"{one[2]},{other[2]},0" for one, other in zip(images, images[1:] + images[:1])]
+    (tmp_path / "pairs.csv").write_text("\n".join(["first,second,same", *same, *different]))
+    encoded = [file.read_bytes() for one in [*same, *different] for file in map(Path, one.split(",")[:2])]
+    (tmp_path / "pairs.bin").write_bytes(pickle.dumps((encoded * 2, [1] * 8 + [0] * 8 + [1] * 8 + [0] * 8)))
+
+    of_list = recognizer.evaluate(faces, pairs=tmp_path / "pairs.csv")
+    of_set = recognizer.evaluate(tmp_path / "pairs.bin")
+
+    assert of_list["identities_seen_in_training"] is of_set["identities_seen_in_training"] is True
+    assert notices == [
+        "24 of the 24 images are in the run's own data: these are no new people",
+        "64 of the 64 images are in the run's own data: these are no new people",
+    ]
 
 
 def test_an_export_that_needs_the_user_s_file_says_so(run, recognizer, notices, tmp_path, monkeypatch):

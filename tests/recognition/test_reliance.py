@@ -45,6 +45,28 @@ def test_people_not_seen_in_training_count_before_what_was_evaluated_last(run):
     assert any("was trained on these people" in caution for caution in evaluated(run, figures).cautions)
 
 
+def test_people_of_whom_that_is_not_known_come_between(run):
+    others, figures = mark(run, record("others")), mark(run, record("own", **SEEN))
+    pairs = mark(run, record("lfw.bin", identities_seen_in_training=None))
+
+    assert evaluated(run, others, pairs, figures).data == "others"
+    assert evaluated(run, pairs, figures).data == "lfw.bin"
+    assert any("not known whether the model was trained on these" in one for one in evaluated(run, pairs).cautions)
+
+
+def test_an_evaluation_without_pairs_of_images_has_no_threshold(run):
+    few = mark(run, record("few", verification=None, left_out={"verification": "too few people"}))
+
+    assert evaluated(run, few) is None
+    assert evaluated(run, mark(run, record("others")), few).data == "others"
+    evaluated(run, few)
+    assert (
+        "was evaluated on people of whom there are too few images for a threshold: run" in basis(run, None, None)[-1][0]
+    )
+    with pytest.raises(InputError, match="too few images for a threshold, so no threshold is known"):
+        basis(run, None, 0.01)
+
+
 def test_without_an_evaluation_there_is_nothing_to_rely_on(run):
     assert reliance(run) is None
     assert evaluated(run) is None
@@ -157,7 +179,7 @@ def test_what_was_evaluated_without_thresholds_for_rates_is_told(run):
 
 
 def test_who_is_looked_for_in_a_gallery_is_judged_by_an_evaluation_with_one(run):
-    pairs_alone = record("lfw.bin", identification=None)
+    pairs_alone = record("lfw.bin", identification=None)  # of people who are known to be others
 
     evaluated(run, mark(run, calibrated_evaluation()), mark(run, pairs_alone))
 

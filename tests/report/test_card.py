@@ -54,6 +54,17 @@ def cards(run, tmp_path, *evaluations):
     return [(tmp_path / "cards" / f"{name}-card.md").read_text(encoding="utf-8") for name in ("model", "data")]
 
 
+def test_a_model_card_says_what_was_not_measured(run, tmp_path):
+    content = {**evaluation(), "left_out": {"verification": "verification needs 4 identities or more"}}
+    del content["verification"]
+
+    model, _ = cards(run, tmp_path, content)
+
+    assert "Not measured: verification needs 4 identities or more." in model
+    assert "model-index" not in model and "the first name is right for 80.0%" in model
+    assert "How often it errs about whether two pictures show one person is not known." in model
+
+
 def test_a_model_card_has_results_thresholds_groups_and_limits(run, tmp_path):
     model, _ = cards(run, tmp_path, evaluation())
 
