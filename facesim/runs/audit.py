@@ -23,7 +23,7 @@ TOGETHER, APART, UNKNOWN, SINGLE = "together", "apart", "unknown", "single"
 
 #: A worker with less than this share of an equal share of the steps did not take part.
 _LEAST_SHARE = 0.1
-#: Steps for each worker, since their number changed, from which its share of them can be told.
+#: Steps for each worker from which its share of them can be told.
 _ENOUGH_STEPS = 10
 #: Bytes received, per exchange and model size, below which nothing was exchanged. A ring all-reduce of n workers
 #: receives 2 (n - 1) / n model sizes (Patarasuk and Yuan, 2009), a pull from a parameter server one.
@@ -40,6 +40,7 @@ def audit(
     over_wire: bool,
     replaced: int = 0,
     steps_at_a_time: int = 1,
+    spare: int = 0,
     outcomes_due: int = 1,
     measured: Mapping[int, float] | None = None,
 ) -> dict[str, Any]:
@@ -48,7 +49,7 @@ def audit(
     `outcomes` is what each training task left, the chief's first; `workers` how many were to train; `received_bytes`
     what each worker's connections received, without those that were not measured; `over_wire` whether the workers are
     processes; `replaced` how often one died and was started again while the others went on; `steps_at_a_time` of how
-    many steps a worker tells at once; `outcomes_due` how many tasks were to leave counts; `measured` the share of the
+    many steps a worker tells at once; `spare` how many workers may always be late; `outcomes_due` how many tasks were to leave counts; `measured` the share of the
     training, 0-1, for which each worker's connections were measured.
     """
     if not outcomes:
@@ -64,8 +65,9 @@ def audit(
     since = counted[0].get("steps_since_resized")
     of = steps if since is None else {int(worker): count for worker, count in since.items()}
     shares = [of.get(worker, 0) for worker in range(workers)]
-    enough = since is None or sum(shares) >= _ENOUGH_STEPS * workers
-    contributed = not enough or min(shares) >= _LEAST_SHARE * sum(shares) / workers
+    enough = sum(shares) >= _ENOUGH_STEPS * workers
+    least = sorted(shares)[spare]
+    contributed, unseen = not enough or least >= _LEAST_SHARE * sum(shares) / workers, not enough and not least
     evidence.append(
         ("Steps by worker: " if since is None else "Steps by worker since their number changed: ")
         + ", ".join(f"{worker}: {share:,}" for worker, share in enumerate(shares))
@@ -86,10 +88,12 @@ def audit(
         evidence.append(f"Only {len(outcomes)} of {outcomes_due} training tasks left their counts.")
     if never or (not together and missing <= 0):
         return {"verdict": APART, "evidence": evidence}
-    if together and missing <= 0 and received:
+    if together and missing <= 0 and received and not unseen:
         return {"verdict": TOGETHER, "evidence": evidence}
     if missing > 0:
         why = "the counts of the other tasks are missing"
+    elif unseen:
+        why = "there were too few steps for each worker to have one"
     elif received is None:
         why = (
             "what was counted says that they trained together, but bytes on the wire, which would prove it, are missing"

@@ -94,6 +94,7 @@ def _audited(
         over_wire=job.hosts > 1 and job.shape.workers_per_host == 1,  # on one host they have other ways
         replaced=replaced_workers(events),
         steps_at_a_time=job.strategy.steps_at_a_time,
+        spare=getattr(job.strategy, "backup_workers", 0),
         outcomes_due=job.shape.workers if job.strategy.layout is Layout.PEERS else 1,
         measured=_measured_by_worker(job, samples, events),
     )

@@ -96,6 +96,9 @@ def fit(context: Context, replicas: Replicas, *, everyone_evaluates: bool = Fals
     if context.replica == 0:
         with record.timed("save_s"):
             save_network(replicas, context.run.model_file)
+    if evaluates and context.stopping and state.epoch > experiment.epochs:  # asked to while it was evaluated
+        with phase("checkpoint"):
+            checkpoints.save(state)
     outcome(context, state, replicas).write(context.outcome_file)
 
 

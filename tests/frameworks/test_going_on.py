@@ -26,6 +26,22 @@ def test_a_worker_that_dies_comes_back_and_the_training_ends_where_it_would_have
     assert curve(run)[-1] == pytest.approx(curve(plain(framework, "allreduce"))[-1], rel=1e-6)
 
 
+@pytest.mark.parametrize("framework", OTHERS)
+def test_who_goes_on_drops_the_units_that_would_have_been_dropped(faces, tmp_path, framework):
+    need(framework)
+    faults = tmp_path / "faults.toml"
+    faults.write_text('[[fault]]\nkind = "kill"\ntarget = "chief-0"\nat_step = 14\n')
+    dropping = ("--model", "compact-cnn", "--image-size", 16, "--batch", 9, "--epochs", 3, "--data", faces, *QUIETLY)
+
+    runs = [
+        completed_run(tmp_path / name, "--framework", framework, *dropping, "--checkpoint-steps", 4, *disturbed)
+        for name, disturbed in (("calm", ()), ("killed", ("--faults", faults)))
+    ]
+
+    assert any(event["event"] == "restored" and event["step"] >= 4 for event in runs[1].events())
+    assert curve(runs[1]) == pytest.approx(curve(runs[0]), rel=1e-6)
+
+
 @pytest.mark.parametrize(("begun", "ended"), [("tensorflow", "torch"), ("torch", "jax")])
 def test_a_run_goes_on_in_another_framework(plain, faces, tmp_path, begun, ended):
     need(begun, ended)

@@ -36,6 +36,8 @@ OWN_BY_SIGNS = OWN | {"optimizer": "lion", "learning_rate": 0.0003}
 #: Half of the people in each update, and a head so large that it is split over servers. Its slope is so steep that at a
 #: higher rate it makes much of rounding.
 SAMPLED = LARGE | {"head": "partial-fc", "sample_rate": 0.5, "batch": 4, "optimizer": "sgd", "learning_rate": 0.0001}
+#: Fewer examples in a batch than there are workers.
+FEW = PLAIN | {"batch": 1, "epochs": 1}
 #: Where the images are.
 CACHES = {"memory": PLAIN, "disk": PLAIN | {"cache": "disk"}, "none": PLAIN | {"cache": "none"}}
 #: As commands with `QUICK` train.
@@ -49,10 +51,10 @@ TRAINED = {
         CACHES
         | {"from": FROM, "mixed": MIXED, "large": LARGE, "large, from": LARGE_FROM}
         | {"own": OWN, "own, by signs": OWN_BY_SIGNS, "statistics": STATISTICS, "sampled": SAMPLED}
-        | {"12 epochs": AS_COMMANDS | {"epochs": 12}, "6 epochs": AS_COMMANDS | {"epochs": 6}},
+        | {"few": FEW, "12 epochs": AS_COMMANDS | {"epochs": 12}, "6 epochs": AS_COMMANDS | {"epochs": 6}},
     ),
     "mirrored": ("mirrored", {}, {"memory": PLAIN, "from": FROM, "own": OWN, "sampled": SAMPLED}),
-    "ps-sync": ("ps-sync", {}, {"memory": PLAIN, "from": FROM, "own": OWN, "statistics": STATISTICS}),
+    "ps-sync": ("ps-sync", {}, {"memory": PLAIN, "from": FROM, "own": OWN, "statistics": STATISTICS, "few": FEW}),
     # One worker: halves of a batch would be rounded otherwise.
     "ps-sync, alone": ("ps-sync", {"workers": 1}, {"mixed": MIXED, "half": HALF}),
     "ps-sync, split": ("ps-sync", {"ps": 2}, {"large": LARGE, "large, from": LARGE_FROM, "sampled": SAMPLED}),

@@ -143,6 +143,7 @@ def all_trained(trained) -> dict[str, dict[str, Run]]:
         ("mirrored", "from"),
         ("ps-sync", "memory"),
         ("ps-sync", "from"),
+        ("ps-sync", "few"),
         ("ps-sync, alone", "mixed"),
         ("ps-sync, split", "large"),
         ("ps-sync, split", "large, from"),

@@ -51,6 +51,20 @@ def test_a_worker_that_came_later_is_judged_by_the_steps_since_then():
     assert verdict([idle], {0: 500, 1: 480, 2: 1}, workers=3) == "apart"
 
 
+def test_fewer_steps_than_workers_tell_nothing_of_those_that_had_none():
+    assert verdict([outcome({0: 1, 1: 1, 2: 0, 3: 0}, updates=2, last=2)], {0: 1, 1: 1}, workers=4) == "unknown"
+    assert verdict([outcome({0: 5, 1: 4, 2: 1}, updates=10, last=10)], {0: 5, 1: 4, 2: 1}, workers=3) == "together"
+
+
+def test_a_backup_worker_may_always_be_late():
+    late, received = [outcome({0: 60, 1: 40, 2: 0})], {worker: 60.0 * MODEL_BYTES for worker in range(3)}
+
+    assert audit(late, 3, received, over_wire=True, spare=1)["verdict"] == "together"
+    assert audit(late, 3, received, over_wire=True)["verdict"] == "apart"
+    two_late = [outcome({0: 100, 1: 0, 2: 0})]
+    assert audit(two_late, 3, received, over_wire=True, spare=1)["verdict"] == "apart"
+
+
 def test_workers_of_parameter_servers_are_together():
     assert verdict([outcome({0: 60, 1: 40})], {0: 60, 1: 40}) == "together"
 

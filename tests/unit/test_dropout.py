@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -107,3 +109,17 @@ def test_counters_of_random_generators_are_not_written_by_workers(served):
     before = [variable.numpy().tolist() for variable in model.non_trainable_variables]
     passed(0, 1)
     assert before == [variable.numpy().tolist() for variable in model.non_trainable_variables] == [[1, 0], [2, 0]]
+
+
+def test_each_replica_of_a_process_draws_for_itself(tf):
+    from facesim.training.tensorflow.network import KerasReplicas
+
+    seeds, weights = ([tf.Variable(value) for _ in range(3)] for value in (np.array([1, 0], np.uint32), [1.0, 0.0]))
+    replicas = object.__new__(KerasReplicas)
+    for copies, path in ((seeds, "dropout/seed_generator_state"), (weights, "dense/kernel")):
+        held = copies[0].numpy()
+        variable = SimpleNamespace(path=path, value=SimpleNamespace(values=copies))
+        replicas.set_value(variable, (held + 4).astype(held.dtype))
+
+    assert [copy.numpy().tolist() for copy in seeds] == [[5, 4], [6, 5], [7, 6]]
+    assert [copy.numpy().tolist() for copy in weights] == [[5, 4]] * 3

@@ -160,6 +160,47 @@ def test_what_was_stopped_continues_to_the_same_bits(begin):
     assert outcome.counted.examples == outcome.counted.examples_due
 
 
+class StoppedAsItIsEvaluated(SoftmaxRegression):
+    """Is asked to stop while the network is evaluated for the last time: for the held-out or the training accuracy."""
+
+    def __init__(self, context: Context, nth: int):
+        super().__init__(context)
+        self._nth = nth
+
+    def evaluator(self, mirror: bool) -> Evaluator:
+        evaluate = super().evaluator(mirror)
+
+        def evaluate_and_stop(images: np.ndarray, labels: np.ndarray, indices: np.ndarray) -> Evaluation:
+            self._nth -= 1
+            self._context.stopping |= not self._nth
+            return evaluate(images, labels, indices)
+
+        return evaluate_and_stop
+
+
+class Trained(SoftmaxRegression):
+    """Has nothing to train any more."""
+
+    def train(self, batches: Iterable[np.ndarray]) -> Iterator[StepResult]:
+        raise AssertionError("it trains again")
+
+
+@pytest.mark.parametrize("nth", [6, 7])
+def test_nothing_is_trained_again_that_was_stopped_as_it_was_evaluated_at_the_end(begin, nth):
+    stopped = StoppedAsItIsEvaluated(begin("run", checkpoint_s=0), nth)
+    fit(stopped._context, stopped)
+    assert stopped._context.run.outcome().stopped
+
+    continued = Trained(begin("run", checkpoint_s=0))
+    fit(continued._context, continued)
+
+    outcome = continued._context.run.outcome()
+    assert not outcome.stopped and outcome.updates == 42
+    assert outcome.counted.examples == outcome.counted.examples_due
+    assert outcome.held_out_accuracy > 3 / 8 and outcome.training_accuracy > 3 / 8
+    np.testing.assert_array_equal(stopped.variables()[0], continued.variables()[0])
+
+
 EPOCHS = 6
 ASYNC = {"strategy": "ps-async", "workers": 3, "epochs": EPOCHS, "batch": 10}  # 6 updates an epoch, the last of 6
 

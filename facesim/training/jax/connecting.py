@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import entry_points
@@ -12,6 +13,15 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from facesim.training.peers import Peers
+
+
+#: Workers end while the first of them evaluates, which may take long: JAX would take them for dead and end that one, too.
+#: Who dies or hangs is found by those who watch the processes.
+_PATIENT = {
+    name: 24 * 60 * 60
+    for name in ("heartbeat_timeout_seconds",)
+    if name in inspect.signature(jax.distributed.initialize).parameters
+}
 
 
 class Workers:
@@ -31,6 +41,7 @@ class Workers:
                     rank,
                     local_device_ids=device,  # a GPU's; CPUs have no numbers
                     coordinator_bind_address=peers.addresses[0],
+                    **_PATIENT,
                 )
         devices = {device.process_index: device for device in reversed(jax.devices())}
         self._devices = [devices[process] for process in sorted(devices)]

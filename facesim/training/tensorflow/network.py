@@ -37,8 +37,9 @@ class KerasReplicas(network.KerasReplicas):
         return _copies(variable)[0].numpy()
 
     def set_value(self, variable: keras.Variable, value: np.ndarray) -> None:
-        for copy in _copies(variable):
-            copy.assign(value)
+        for number, copy in enumerate(_copies(variable)):
+            # The replicas of one process draw other numbers, too.
+            copy.assign((value + number).astype(value.dtype) if network.is_seed(variable) else value)
 
     def logits_function(self, model: keras.Model, mirror: bool) -> Callable[[np.ndarray], np.ndarray]:
         return logits_function(model, mirror)

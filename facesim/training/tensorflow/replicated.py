@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from facesim.training.context import Context
-from facesim.training.keras.network import vary_dropout
+from facesim.training.keras.network import is_seed, vary_dropout
 from facesim.training.protocols import StepResult
 from facesim.training.tensorflow.collectives import Summing, meeting
 from facesim.training.tensorflow.forward import forward_of, pushed_dtypes
@@ -45,6 +45,8 @@ class Replicated(KerasReplicas):
         self._labels = context.data.labels
         statistics = [v for v in model.non_trainable_variables if v.dtype.startswith("float")]
         vary_dropout(model, context.replica)
+        for variable in filter(is_seed, model.non_trainable_variables):  # several replicas of this process, too
+            self.set_value(variable, self.value_of(variable))
         examples, loss = ExampleSource(context.data, context.experiment.cache), loss_for(context.experiment)
         self._data = iter(examples.dataset())
         count, forward = strategy.num_replicas_in_sync, forward_of(model)

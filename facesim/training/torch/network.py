@@ -37,6 +37,7 @@ class TorchReplicas(network.KerasReplicas):
             else:
                 self._images = np.asarray(self._images).copy()
         self._loss = loss_for(context.experiment)
+        self._seed = context.seed, context.replica
 
     def forward(self, network: Callable[..., torch.Tensor], indices: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """The losses (n,) of some examples in training, and whether the network told them right (n,)."""
@@ -59,6 +60,9 @@ class TorchReplicas(network.KerasReplicas):
         the losses, correct ones, examples, which with a share of 0 are not counted.
         """
         self.adam.forget()
+        # Keras leaves dropout to PyTorch's own generator, which no layer's state is of: as the seed is, so is it on every
+        # worker, and as it was at the start after a resume.
+        torch.manual_seed(int(np.random.SeedSequence([*self._seed, self.adam.updates]).generate_state(1, np.uint64)[0]))
         losses, correct = self.forward(network, indices)
         ((losses.mean() + penalty(self.model)) * share).backward()
         counted = float(share > 0)
