@@ -14,9 +14,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from facesim.training.peers import Peers
 
-
-#: Workers end while the first of them evaluates, which may take long: JAX would take them for dead and end that one, too.
-#: Who dies or hangs is found by those who watch the processes.
+#: Workers end while the first of them evaluates, which may take long: JAX would take them for dead and end that one,
+#: too. Who dies or hangs is found by those who watch the processes.
 _PATIENT = {
     name: 24 * 60 * 60
     for name in ("heartbeat_timeout_seconds",)

@@ -55,10 +55,9 @@ class _Workers(ParameterServerReplicas):
     def __init__(self, context: Context):
         super().__init__(context)
         shape = context.job.shape
-        backup = context.job.strategy.backup_workers
         # Of a batch of fewer examples than workers some have nothing to do: else an update would be of several batches.
-        self._needed = min(shape.workers - backup, context.job.update_batch)
-        self._workers = self._needed + backup
+        self._needed = min(context.job.joint_workers, context.job.update_batch)
+        self._workers = self._needed + context.job.strategy.backup_workers
         self._tickets = itertools.count()
         # Names the gradients that wait on a server; a server that outlives its chief may still hold some of another's.
         store = f"gradients-{uuid.uuid4().hex}"

@@ -60,8 +60,8 @@ class TorchReplicas(network.KerasReplicas):
         the losses, correct ones, examples, which with a share of 0 are not counted.
         """
         self.adam.forget()
-        # Keras leaves dropout to PyTorch's own generator, which no layer's state is of: as the seed is, so is it on every
-        # worker, and as it was at the start after a resume.
+        # Keras leaves dropout to PyTorch's own generator, and no state of a layer says what that draws: left alone, the
+        # same on every worker, and after a resume what it drew at the start.
         torch.manual_seed(int(np.random.SeedSequence([*self._seed, self.adam.updates]).generate_state(1, np.uint64)[0]))
         losses, correct = self.forward(network, indices)
         ((losses.mean() + penalty(self.model)) * share).backward()
