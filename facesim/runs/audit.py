@@ -49,8 +49,8 @@ def audit(
     `outcomes` is what each training task left, the chief's first; `workers` how many were to train; `received_bytes`
     what each worker's connections received, without those that were not measured; `over_wire` whether the workers are
     processes; `replaced` how often one died and was started again while the others went on; `steps_at_a_time` of how
-    many steps a worker tells at once; `spare` how many workers may always be late; `outcomes_due` how many tasks were to
-    leave counts; `measured` the share of the training, 0-1, for which each worker's connections were measured.
+    many steps a worker tells at once; `spare` how many workers may always be late; `outcomes_due` how many tasks were
+    to leave counts; `measured` the share of the training, 0-1, for which each worker's connections were measured.
     """
     if not outcomes:
         return {"verdict": UNKNOWN, "evidence": ["The run left no counts."]}

@@ -31,7 +31,7 @@ def test_who_goes_on_drops_the_units_that_would_have_been_dropped(faces, tmp_pat
     need(framework)
     faults = tmp_path / "faults.toml"
     faults.write_text('[[fault]]\nkind = "kill"\ntarget = "chief-0"\nat_step = 14\n')
-    dropping = ("--model", "compact-cnn", "--image-size", 16, "--batch", 9, "--epochs", 3, "--data", faces, *QUIETLY)
+    dropping = ("--model", "compact-cnn", "--image-size", 32, "--batch", 9, "--epochs", 3, "--data", faces, *QUIETLY)
 
     runs = [
         completed_run(tmp_path / name, "--framework", framework, *dropping, "--checkpoint-steps", 4, *disturbed)

@@ -54,7 +54,6 @@ class _Part(NamedTuple):
 class _Workers(ParameterServerReplicas):
     def __init__(self, context: Context):
         super().__init__(context)
-        shape = context.job.shape
         # Of a batch of fewer examples than workers some have nothing to do: else an update would be of several batches.
         self._needed = min(context.job.joint_workers, context.job.update_batch)
         self._workers = self._needed + context.job.strategy.backup_workers
