@@ -126,4 +126,4 @@ class CheckpointManager:
             examples=examples, epoch=state.epoch, lost_examples=lost, lost_s=lost_s,
         )  # fmt: skip
         # The next process, which may come before this one has recorded anything, finds the same work lost otherwise.
-        context.recorder.write({"examples": examples})
+        context.recorder.write({"examples": examples, "updates": state.counts.updates})
