@@ -304,7 +304,9 @@ def attach(
         _follow(run, execution, observer, pool)
     result = run.result()
     assert result is not None, "a run that was followed to its end has one"
-    if execution is not None:
+    if execution is None:
+        run.claim.release()  # nothing is done to it, while a study may go on for long
+    else:
         observer.ended(run, result)
     return result
 

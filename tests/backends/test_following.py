@@ -40,6 +40,14 @@ def test_an_interrupt_does_not_keep_the_result_from_being_written(run):
     assert run.result()["state"] == RunState.COMPLETED
 
 
+def test_a_run_that_had_ended_before_is_let_go_of(run):
+    attach(Attached(run, Completes()))
+    run.claim.take()
+
+    assert attach(Attached(run)).state is RunState.COMPLETED
+    assert not run.claim.look().held
+
+
 def test_a_run_whose_directory_is_removed_says_so(run):
     with pytest.raises(FacesimError, match="one was removed while it was being run: start it again"):
         attach(Attached(run, Completes(meanwhile=lambda: shutil.rmtree(run.directory))))
