@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 import facesim
@@ -30,6 +32,18 @@ def test_a_command_ends_as_interrupted_and_computes_no_baselines(too_late, faces
 
     assert command.code == 130, command.errors
     assert states(tmp_path) == [RunState.COMPLETED]
+    assert not (tmp_path / "baselines.json").exists()
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="each job needs a CPU of its own"
+)
+def test_so_does_one_whose_jobs_run_at_the_same_time(too_late, faces, tmp_path):
+    options = ("--data", faces, "--image-size", 32, "--strategy", "single,local-sgd", "--parallel", 2)
+    command = facesim_here("compare", *options, "--output", tmp_path)
+
+    assert command.code == 130, command.errors
+    assert states(tmp_path) == [RunState.COMPLETED] * 2
     assert not (tmp_path / "baselines.json").exists()
 
 
