@@ -25,8 +25,8 @@ from cluster.surroundings import python, without_settings
 if TYPE_CHECKING:
     from docker import DockerClient
 
-#: Labels of everything that a job makes.
-JOB, CLIENT = "cluster.job", "cluster.client"
+#: Labels of everything that a job makes. (`cluster.client` was one of earlier versions, by another clock.)
+JOB, CLIENT = "cluster.job", "cluster.process"
 
 
 class EngineError(Exception):
@@ -123,7 +123,13 @@ def _remove(client: DockerClient, filters: dict[str, str]) -> None:
 @functools.cache
 def _this_process() -> str:
     """This process, so that another with its number, or on another machine, is not taken for it."""
-    return f"{_machine()}/{os.getpid()}/{psutil.Process().create_time():.2f}"
+    return f"{_machine()}/{os.getpid()}/{_began_s(psutil.Process()):.2f}"
+
+
+def _began_s(process: psutil.Process) -> float:
+    """When it began, in seconds since this system was started: by the clock that would change when that is set."""
+    boot_unix_s = psutil.boot_time()  # first: some versions of psutil keep it for create_time
+    return process.create_time() - boot_unix_s
 
 
 @functools.cache
@@ -137,12 +143,12 @@ def _machine() -> str:
 
 
 def _runs(made_by: str) -> bool:
-    machine, pid, created = made_by.split("/")
+    machine, pid, began = made_by.split("/")
     if machine != _machine():
         return True  # not ours to judge
     try:
         process = psutil.Process(int(pid))
-        return f"{process.create_time():.2f}" == created and process.status() != psutil.STATUS_ZOMBIE
+        return f"{_began_s(process):.2f}" == began and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 

@@ -12,7 +12,7 @@ from facesim.api.runs import Run
 from facesim.runs.states import RunState
 from facesim.spec import study as spec
 from facesim.spec.options import as_in_python
-from facesim.study.observers import Observer, Together
+from facesim.study.observers import Interrupted, Observer, Together
 from facesim.study.runner import dry_run, run_study
 from facesim.study.study_file import StudyFileWriter
 from facesim.util.errors import InputError
@@ -104,9 +104,10 @@ class Study(spec.Study):
             InputError: something that was given cannot be used; then nothing has been started.
         """
         keeping = self.keeping(output)
-        observer = Together([*observers_or_display(observers), *([keeping] if keeping else [])])
+        interrupted = Interrupted()
+        observer = Together([*observers_or_display(observers), *([keeping] if keeping else []), interrupted])
         runs = self.train(output, observers=[observer], reuse=reuse, parallel=parallel)
-        if baselines and not any(run.state == RunState.STOPPED for run in runs):
+        if baselines and not interrupted.heard and not any(run.state == RunState.STOPPED for run in runs):
             for text in self.baselines(output)[1]:
                 observer.noticed(text)
         return Comparison(runs)

@@ -28,7 +28,7 @@ from facesim.backends.emulation import takes_all_hosts
 from facesim.backends.tasks import monitor_task, training_task
 from facesim.backends.training_job import PS_GROUP, is_tuned, job_of
 from facesim.data.prepared import FACTS_FILE
-from facesim.metrics.host_identity import HOST
+from facesim.metrics.host_identity import HOST, HOST_INDEX
 from facesim.preflight.inputs import DATA, Inputs, data_notices, prepare_data
 from facesim.runs.directory import Run
 from facesim.spec.faults import Fault
@@ -78,7 +78,8 @@ def plan(contract: Contract) -> HostWork:
     if is_tuned(contract.hyperparameters):  # the address is that of all trials
         checkpoints /= contract.job_name
     folders = _folders(job, contract.channels)
-    environment = {HOST: host, "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+    number = contract.hosts.index(host)
+    environment = {HOST: host, HOST_INDEX: str(number), "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
     cores = max(1, round(available_cpus()))
     computing = [role for role, _ in mine if not strategy.coordinated or role == "worker"]
     tasks = [
@@ -99,7 +100,6 @@ def plan(contract: Contract) -> HostWork:
     ]
     kept = _kept_samples(run, checkpoints / KEPT, host)
     done = _Done(checkpoints / KEPT / host / "faults.txt")
-    number = contract.hosts.index(host)
     first_host = topology.addresses["chief"][0].rsplit(":", 1)[0]
     leader = "chief-0"
     ended = checkpoints / KEPT / _ENDED

@@ -110,6 +110,7 @@ def _resume(directory: Path, options: dict[str, Any], as_json: bool) -> int:
     from facesim import api
     from facesim.runs.directory import Run
     from facesim.spec.faults import read_faults
+    from facesim.study.observers import Interrupted
 
     for name in ("seeds", "output", "dry_run", "parallel", "again"):
         if name in options:
@@ -127,8 +128,9 @@ def _resume(directory: Path, options: dict[str, Any], as_json: bool) -> int:
             )
     if "faults" in options:
         changes["faults"] = read_faults(options["faults"])
-    run = api.Run(Run.open(directory)).resume(observers=observers(as_json, *observed), **changes)
-    return _finished([run], directory.parent, as_json)
+    interrupted = Interrupted()
+    run = api.Run(Run.open(directory)).resume(observers=[*observers(as_json, *observed), interrupted], **changes)
+    return _finished([run], directory.parent, as_json, interrupted.heard)
 
 
 _EXAMPLES = """\b
@@ -188,6 +190,7 @@ def run_study(
     """
     from facesim import api
     from facesim.runs.states import RunState
+    from facesim.study.observers import Interrupted
 
     first = {part: options.pop(part) for part in ("subset", "strategy")}  # these vary slowest
     study = api.Study(seeds=seeds, faults=faults or (), **first, **options)
@@ -198,7 +201,8 @@ def run_study(
         return 0
     extra_settings = {"baselines": baselines, "parallel": parallel if parallel > 1 else None, **(about or {})}
     writer = study.keeping(output, name, **extra_settings) if resumable else None
-    listeners = [*observers(as_json, json_lines, track, output), *([writer] if writer else [])]
+    interrupted = Interrupted()
+    listeners = [*observers(as_json, json_lines, track, output), *([writer] if writer else []), interrupted]
 
     def continue_command() -> str | None:
         return f"facesim study run {shlex.quote(str(writer.file))}" if writer and writer.file else None
@@ -209,10 +213,10 @@ def run_study(
         if command := continue_command():
             echo(f"to continue: {command}", err=True)
         raise
-    if baselines and not any(run.state == RunState.STOPPED for run in runs):
+    if baselines and not interrupted.heard and not any(run.state == RunState.STOPPED for run in runs):
         for text in study.baselines(output)[1]:
             echo(text, err=True)
-    return _finished(runs, output, as_json, len(study), continue_command(), about)
+    return _finished(runs, output, as_json, interrupted.heard, len(study), continue_command(), about)
 
 
 def observers(
@@ -236,11 +240,13 @@ def _finished(
     runs: list[Run],
     output: Path,
     as_json: bool,
+    interrupted: bool,
     jobs: int = 1,
     continue_command: str | None = None,
     about: dict[str, Any] | None = None,
 ) -> int:
-    """Report on the runs of so many jobs that have ended; the command's exit code. The report ends with the
+    """Report on the runs of so many jobs that have ended, perhaps because the user `interrupted` the command; its exit
+    code. The report ends with the
     `continue_command` for what did not complete.
     """
     from facesim import api
@@ -258,7 +264,7 @@ def _finished(
         comparison.report = replace(comparison.report, published=Published.read(about["published"], "the study"))
     with unread():
         show_report(comparison, page, as_json, None if complete else continue_command)
-    if RunState.STOPPED in states:
+    if interrupted or RunState.STOPPED in states:
         return INTERRUPTED
     return 0 if complete else 1
 

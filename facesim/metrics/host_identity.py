@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 
 #: Names the host that a task is on, such as `algo-2`, where it has a network of its own.
 HOST = "FACESIM_HOST"
+#: The host's position among those of its job, from 0: its name need not say it.
+HOST_INDEX = "FACESIM_HOST_INDEX"
 
 
 def host_name() -> str:
@@ -16,9 +17,8 @@ def host_name() -> str:
 
 
 def host_index() -> int:
-    """The host's position among the hosts of its job: algo-1's is 0."""
-    number = re.search(r"(\d+)$", os.environ.get(HOST, ""))
-    return int(number[1]) - 1 if number else 0
+    """The host's position among the hosts of its job: the first's is 0."""
+    return int(os.environ.get(HOST_INDEX, "0"))
 
 
 def has_own_network() -> bool:

@@ -74,6 +74,8 @@ def _down_s(events: Events) -> float:
             failed = event.time_unix_s if failed is None else failed
         elif isinstance(event, Restored) and failed is not None:
             total, failed = total + max(0.0, event.time_unix_s - failed), None
+        elif isinstance(event, Submitted):  # it ended before that, and nobody wanted it to train until now
+            failed = None
     return total
 
 

@@ -81,7 +81,9 @@ def audit(
     else:
         same = _equal(digests, evidence)
     never = over_wire and counted[0]["steps_per_exchange"] is None
-    received = _received(outcomes[0], steps, received_bytes, measured or {}, evidence) if over_wire else True
+    # Of workers that trained before the run continued with fewer nobody knows what they received.
+    there = {worker: count for worker, count in steps.items() if worker < workers}
+    received = _received(outcomes[0], there, received_bytes, measured or {}, evidence) if over_wire else True
     together = complete and contributed and same
     missing = outcomes_due - len(outcomes)
     if missing > 0:

@@ -52,6 +52,11 @@ class Observer:
     def ended(self, run: Run, result: Result) -> None:
         """The run has ended."""
 
+    def interrupted(self) -> None:
+        """The user has asked for an end, with Ctrl-C or SIGTERM. No other run begins; the one that went on may have
+        completed nevertheless.
+        """
+
 
 class Together(Observer):
     """Passes everything on to several observers. One that fails is left out from then on, and the others hear of it."""
@@ -102,6 +107,23 @@ class Together(Observer):
 
     def ended(self, run: Run, result: Result) -> None:
         self._pass_on(lambda observer: observer.ended(run, result))
+
+    def interrupted(self) -> None:
+        self._pass_on(lambda observer: observer.interrupted())
+
+
+class Interrupted(Observer):
+    """Remembers that the user has asked for an end: what would follow the runs is not to be begun.
+
+    Attributes:
+        heard: whether that has happened.
+    """
+
+    def __init__(self) -> None:
+        self.heard = False
+
+    def interrupted(self) -> None:
+        self.heard = True
 
 
 def _what(error: Exception) -> str:

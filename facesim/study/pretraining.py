@@ -25,7 +25,7 @@ from facesim.runs.directory import Run
 from facesim.runs.record import Record
 from facesim.runs.states import RunState
 from facesim.spec.job import make_job
-from facesim.study.observers import Observer, Together
+from facesim.study.observers import Interrupted, Observer, Together
 from facesim.study.runner import run_study
 from facesim.util.errors import FacesimError, InputError, doing
 from facesim.util.files import made_whole
@@ -162,9 +162,10 @@ def _completed(options: dict[str, Any], output: Path, observers: Sequence[Observ
         FacesimError: it did not complete.
         KeyboardInterrupt: it was stopped, as Ctrl-C does it.
     """
-    (run,) = run_study([make_job(**options)], output, observers, reuse=True)
+    interrupted = Interrupted()
+    (run,) = run_study([make_job(**options)], output, [*observers, interrupted], reuse=True)
     result = run.result()
-    if result is not None and result.state == RunState.STOPPED:
+    if interrupted.heard or (result is not None and result.state == RunState.STOPPED):
         raise KeyboardInterrupt
     if result is None or result.state != RunState.COMPLETED:
         why = (result and result.failure) or "it cannot be followed any more"

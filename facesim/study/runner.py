@@ -35,7 +35,7 @@ from facesim.runs.events import (
 from facesim.runs.messages import hung
 from facesim.runs.records import Result
 from facesim.runs.states import Measurement, Outcome, RunState
-from facesim.spec.job import Job, changed_job
+from facesim.spec.job import Job, changed_job, job_sha256
 from facesim.spec.options import flag
 from facesim.study.interrupts import Interrupts
 from facesim.study.job_pool import JobPool, places_for
@@ -109,14 +109,17 @@ def run_study(
     observer.planned(plan)
     again = _choose_kernels([due.job for due in plan.to_do], observer)
     pool = JobPool(places)
+    interrupts = Interrupts(pool)
     with ExitStack() as until_end:
         if parallel > 1:
-            until_end.enter_context(Interrupts(pool))
+            until_end.enter_context(interrupts)
 
         def run_job(due: Due, position: int) -> Run | None:
             return _Job(due, position, len(jobs), pool, again, kept or until_end).run(observer)
 
         ended = pool.each(plan.dues, run_job)
+    if interrupts.heard:
+        observer.interrupted()
     if not any(ended) and pool.problems:
         raise pool.problems[0]
     return [run for run in ended if run]
@@ -145,6 +148,9 @@ class _Job:
                 loaded = due.job.backend.open().loaded(due.job, request)
                 self._kept.enter_context(loaded)  # before the run's time begins
             run = self._begin(observer)
+            if due.fate is Fate.GOES_ON and self._completed_meanwhile(run):
+                pool.turns(observer).noticed(f"{due.name} was completed by another command: {run.directory}")
+                return run
         except FacesimError as error:
             pool.problems.append(error)
             pool.turns(observer).noticed(f"{due.name} cannot begin: {error}")
@@ -182,6 +188,25 @@ class _Job:
         if gone := run.claim.take():
             self._pool.turns(observer).noticed(gone)
         return run
+
+    def _completed_meanwhile(self, run: Run) -> bool:
+        """Whether another command has completed the run since this study was planned; it is let go of then.
+
+        Raises:
+            InputError: it did so with other options, so that the run is another job's now.
+        """
+        with ExitStack() as unless_it_goes_on:
+            unless_it_goes_on.callback(run.claim.release)
+            result = run.result()
+            if result is None or result.state is not RunState.COMPLETED:
+                unless_it_goes_on.pop_all()
+                return False
+            if job_sha256(run.job()) != job_sha256(self._due.job):
+                raise InputError(
+                    f"{run.directory} was completed by another command, with other options; repeat this command: it "
+                    "then begins a new run"
+                )
+            return True
 
     def _to_its_end(self, run: Run, request: Request | None, observer: Observer) -> Result:
         due = self._due
@@ -279,7 +304,9 @@ def attach(
         _follow(run, execution, observer, pool)
     result = run.result()
     assert result is not None, "a run that was followed to its end has one"
-    if execution is not None:
+    if execution is None:
+        run.claim.release()  # nothing is done to it, while a study may go on for long
+    else:
         observer.ended(run, result)
     return result
 
@@ -307,8 +334,10 @@ def _follow(run: Run, execution: Execution, observer: Observer, pool: JobPool | 
     with pool.running(execution) if pool and pool.size > 1 else interrupts:
         ended, causes = _to_the_last_event(run, execution, observer)
         result = _finish(run, ended, causes)  # an interrupt that comes meanwhile does not keep it from being written
-    if pool and interrupts.heard and not run.job().backend.elsewhere:
-        pool.stopped = True  # also where it came too late for this run
+    if interrupts.heard and not run.job().backend.elsewhere:  # also where it came too late for this run
+        if pool:
+            pool.stop()
+        observer.interrupted()
     return result
 
 

@@ -109,15 +109,21 @@ class CheckpointManager:
 
     def _record_restoring(self, checkpoint: Checkpoint | None, state: TrainState) -> None:
         """Record from where training continues, and what was lost: what an earlier process recorded beyond that."""
-        before = self._context.recorded_before
-        if checkpoint is None and not before:
+        context, examples = self._context, state.counts.examples
+        if checkpoint is None and not context.started_before:
             return
-        examples, seconds = state.counts.examples, 0.0
-        reached, until = before[-1] if before else (examples, None)
-        if reached > examples:
-            seconds = until - (checkpoint.saved_unix_s if checkpoint else before[0][1])
-        lost = max(0, int(reached) - examples)
+        lost, lost_s = 0, 0.0
+        if context.recorded_before:
+            reached, until_unix_s = context.recorded_before[-1]
+            lost = max(0, int(reached) - examples)
+        if lost:
+            # It was trained on since the checkpoint, or since an earlier process continued from that.
+            begins = [when for count, when in context.recorded_before if count <= examples]
+            begins += [checkpoint.saved_unix_s] if checkpoint else []
+            lost_s = max(0.0, until_unix_s - max(begins, default=context.recorded_before[0][1]))
         tell(
             "restored", file=checkpoint.file.name if checkpoint else None, step=state.counts.last_version,
-            examples=examples, epoch=state.epoch, lost_examples=lost, lost_s=max(0.0, seconds),
+            examples=examples, epoch=state.epoch, lost_examples=lost, lost_s=lost_s,
         )  # fmt: skip
+        # The next process, which may come before this one has recorded anything, finds the same work lost otherwise.
+        context.recorder.write({"examples": examples, "updates": state.counts.updates})

@@ -15,6 +15,7 @@ from facesim.metrics.announced import announcement
 from facesim.metrics.files import SampleWriter, recorded
 from facesim.metrics.host_identity import host_name
 from facesim.runs.directory import Run
+from facesim.runs.events import Recovering
 from facesim.training.order import OrderRecorder
 
 
@@ -47,8 +48,11 @@ class Context:
         self.data = data
         self.train_indices, self.held_out_indices = data.split(self.experiment.data_spec)
         self.seed = self.experiment.seed
+        samples = run.metrics / f"{self.task}.jsonl"
+        #: Whether another process of this task came before this one, also if it did not get as far as to train.
+        self.started_before = samples.exists() or any(isinstance(event, Recovering) for event in run.events())
         #: (examples, time_unix_s) that earlier processes of this task recorded, in order.
-        self.recorded_before = recorded(run.metrics / f"{self.task}.jsonl", "examples")
+        self.recorded_before = recorded(samples, "examples")
         self.recorder = Recorder(run, role, index)
         #: Who made which update, where that is not the same every time.
         self.order = OrderRecorder(run.order_file)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from facesim.report.statistics import wilson_interval
 from facesim.spec.job import flat, make_job
-from facesim.tuning.search import Search, Trial, in_words, run_search, spent, trials_of
+from facesim.tuning.search import STOPPED, Search, Trial, in_words, run_search, spent, trials_of
 
 if TYPE_CHECKING:
     import optuna
@@ -138,14 +138,11 @@ def find(search: Search, output: Path, observers: Sequence[Any] = ()) -> Finding
     """
     if search.tuner is None:
         study = run_search(search, output, observers)
-        trials = tuple(trials_of(study, output))
-        stopped = any(trial.state == "running" for trial in trials)
     else:
-        from facesim.tuning.sagemaker import STOPPED, run_tuner
+        from facesim.tuning.sagemaker import run_tuner
 
         study = run_tuner(search, output, observers)
-        trials, stopped = tuple(trials_of(study, output)), study.user_attrs[STOPPED]
-    return Findings(search, trials, importance_of(study), stopped)
+    return Findings(search, tuple(trials_of(study, output)), importance_of(study), study.user_attrs[STOPPED])
 
 
 def importance_of(study: optuna.Study) -> dict[str, float]:

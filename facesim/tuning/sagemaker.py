@@ -26,7 +26,7 @@ from facesim.study.observers import Observer, Together
 from facesim.study.runner import attach
 from facesim.tuning import TUNING_JOB
 from facesim.tuning.sagemaker_request import plan_search, value_of
-from facesim.tuning.search import Search, Tuner, claimed_study, in_words
+from facesim.tuning.search import STOPPED, Search, Tuner, claimed_study, in_words
 from facesim.tuning.space import Axis
 from facesim.util.errors import FacesimError, InputError, Lost, StillRunning, reason
 from facesim.util.files import read_text, write_json
@@ -103,10 +103,6 @@ def run_tuner(search: Search, output: Path, observers: Iterable[Observer] = ()) 
                 followed.follow((kept or plan.job).name)
         study.set_user_attr(STOPPED, followed.interrupted)
     return study
-
-
-#: The attribute of a study that says whether its user stopped it.
-STOPPED = "stopped"
 
 
 class _Followed:

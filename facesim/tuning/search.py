@@ -5,24 +5,26 @@ from __future__ import annotations
 import json
 import math
 import shlex
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facesim.billing.bill import price_usd
+from facesim.billing.bill import discount_of, make_bill, price_usd
 from facesim.data.parts import TEST, TRAIN, VAL
 from facesim.metrics.progress import Progress
 from facesim.planning.quantities import dollars_text, time_text
 from facesim.preflight.inputs import prepare_data
+from facesim.runs.accounting import spent_s
 from facesim.runs.claim import Claim
 from facesim.runs.directory import Run
 from facesim.runs.records import Result
 from facesim.runs.states import RunState
 from facesim.spec.job import Job, make_job
 from facesim.spec.options import flag
-from facesim.study.observers import EndRun, Observer, Together
+from facesim.study.observers import EndRun, Interrupted, Observer, Together
 from facesim.study.runner import resume, run_study
 from facesim.tuning.space import Axis
 from facesim.util.errors import InputError
@@ -33,6 +35,12 @@ if TYPE_CHECKING:
 #: Also the name under which other tools of Optuna's, such as its dashboard, show it.
 _NAME = "facesim"
 DATABASE = "tune.db"
+
+#: The attribute of a study that says whether its user stopped it.
+STOPPED = "stopped"
+
+#: With less than so many seconds left of the budget nothing is begun.
+_SHORTEST_S = 1.0
 
 #: Trials that are not compared with others to be ended early, and of each the share of its epochs.
 _STARTUP_TRIALS, _WARMUP_SHARE = 4, 0.25
@@ -148,9 +156,14 @@ def open_study(search: Search, output: Path) -> optuna.Study:
         n_warmup_steps=int(_WARMUP_SHARE * search.job({}).experiment.epochs),
     )
     database = (output / DATABASE).resolve()
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(database, check_same_thread=False)  # SQLAlchemy lends it to one thread at a time
+
     try:
         study = optuna.create_study(
-            storage=f"sqlite:///{database}",
+            # Not by its address: in that ?, % and { mean something, to each version of SQLAlchemy something else.
+            storage=optuna.storages.RDBStorage(f"sqlite:///{DATABASE}", engine_kwargs={"creator": connect}),
             study_name=_NAME,
             direction="maximize",
             load_if_exists=True,
@@ -185,9 +198,12 @@ def run_search(search: Search, output: Path, observers: Iterable[Observer] = ())
     Raises:
         InputError: something that was given cannot be used; then nothing has been started.
     """
-    shown = list(observers)
-    with claimed_study(search, output, Together(shown)) as study, ExitStack() as kept:
-        _run(search, study, output, shown, kept)
+    interrupted = Interrupted()
+    listeners = [*observers, interrupted]
+    with claimed_study(search, output, Together(listeners)) as study, ExitStack() as kept:
+        _run(search, study, output, listeners, interrupted, kept)
+        unfinished = any(one.state == "running" for one in trials_of(study, output))
+        study.set_user_attr(STOPPED, interrupted.heard or unfinished)
     return study
 
 
@@ -208,16 +224,23 @@ def claimed_study(search: Search, output: Path, observer: Observer) -> Iterator[
         claim.release()
 
 
-def _run(search: Search, study: optuna.Study, output: Path, observers: list[Observer], kept: ExitStack) -> None:
+def _run(
+    search: Search,
+    study: optuna.Study,
+    output: Path,
+    observers: list[Observer],
+    interrupted: Interrupted,
+    kept: ExitStack,
+) -> None:
     from optuna.trial import TrialState
 
     observer = Together(observers)
     for begun in [one for one in trials_of(study, output) if one.state == "running"]:
-        if not _go_on(study, begun, observers):
+        if not _go_on(search, study, output, begun, observers) or interrupted.heard:
             return
     while len(done := trials_of(study, output)) < search.trials:
         left_s = _left_s(search, done)
-        if left_s is not None and left_s < max(1.0, *(one.total_s for one in done), 0.0):
+        if left_s is not None and left_s < max([_SHORTEST_S, *(one.total_s for one in done)]):
             observer.noticed(f"the budget has no room for another trial: {spent(done)} for {len(done)}")
             return
         trial = study.ask({name: axis.distribution() for name, axis in search.space.items()})
@@ -232,7 +255,7 @@ def _run(search: Search, study: optuna.Study, output: Path, observers: list[Obse
                 raise
             observer.noticed(f"trial {trial.number + 1} is refused: {error}")
             continue
-        if not _tell(study, trial.number, run, follower.pruned):
+        if not _tell(study, trial.number, run, follower.pruned) or interrupted.heard:
             return
 
 
@@ -256,13 +279,22 @@ class Trial:
 
     @property
     def total_s(self) -> float:
-        return (self.result and self.result.total_s) or 0.0
+        """What it took; what it has taken so far where it has not ended."""
+        if self.result is None:
+            return spent_s(self.run.events()) if self.run else 0.0
+        return self.result.total_s or 0.0
 
     @property
     def cost_usd(self) -> float:
         if self.result is None:
-            return 0.0
+            return _cost_so_far_usd(self.run) if self.run else 0.0
         return (self.result.spot_cost_usd if self.result.job.get("spot") else self.result.cost_usd) or 0.0
+
+
+def _cost_so_far_usd(run: Run) -> float:
+    job = run.job()
+    discount = discount_of(job.spot, job.groups) if job.spot else None
+    return make_bill(run.events(), job.groups, discount).cost_usd
 
 
 def trials_of(study: optuna.Study, output: Path) -> list[Trial]:
@@ -304,7 +336,7 @@ def in_words(params: Mapping[str, Any]) -> str:
 
 
 def _left_s(search: Search, done: Iterable[Trial]) -> float | None:
-    """Seconds that the next trial may take; None for any number."""
+    """Seconds that a trial may still take, or take in addition, after what was done; None for any number."""
     taken, limits = list(done), []
     if search.budget_s is not None:
         limits.append(search.budget_s - sum(one.total_s for one in taken))
@@ -338,14 +370,21 @@ class _Follower(Observer):
             raise EndRun
 
 
-def _go_on(study: optuna.Study, begun: Trial, observers: list[Observer]) -> bool:
-    """End a trial whose command was stopped or killed; whether there may be others."""
+def _go_on(search: Search, study: optuna.Study, output: Path, begun: Trial, observers: list[Observer]) -> bool:
+    """End a trial whose command was stopped or killed, within what is left of the budget; whether others may follow."""
     from optuna.trial import TrialState
 
     run = begun.run
     if run and (begun.result is None or begun.result.state is RunState.STOPPED):
+        trials = trials_of(study, output)
+        left_s = _left_s(search, trials)
+        if left_s is not None and left_s < _SHORTEST_S:
+            notice = f"the budget has no room to go on with trial {begun.number + 1}: {spent(trials)} for {len(trials)}"
+            Together(observers).noticed(notice)
+            study.tell(begun.number, state=TrialState.PRUNED)
+            return True
         try:
-            run = resume(run, {}, observers)
+            run = resume(run, {"max_run": search.job(begun.params, left_s).max_run_s}, observers)
         except InputError as error:
             Together(observers).noticed(f"trial {begun.number + 1} cannot go on: {error}")
             run = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 
 import pytest
 
@@ -13,38 +12,17 @@ from facesim.backends.reach import Reach
 from facesim.backends.remote_job import RemoteJob
 from facesim.metrics.files import SampleWriter
 from facesim.runs.directory import Run
-from facesim.runs.events import NodeEnded, TaskStarted
-from facesim.runs.states import Outcome, RunState
+from facesim.runs.states import RunState
 from facesim.spec.job import make_job
 from facesim.study.job_pool import JobPool, Place
 from facesim.study.runner import attach
 from facesim.util.errors import FacesimError
+from tests.support.executions import Completes, interrupt
 
 
 @pytest.fixture
 def run(tmp_path) -> Run:
     return Run.create(tmp_path / "one", make_job(strategy="single"))
-
-
-class Completes:
-    """An execution whose work is done: `meanwhile` and `at_its_end` are called while it is followed."""
-
-    def __init__(self, meanwhile=lambda: None, at_its_end=lambda: None):
-        self._meanwhile, self.close = meanwhile, at_its_end
-
-    def events(self, tick_s):
-        self._meanwhile()
-        yield TaskStarted(task="chief-0")
-        yield NodeEnded(outcome=Outcome.COMPLETED)
-
-    def stop(self):
-        pass
-
-    kill = stop
-
-
-def interrupt():
-    signal.raise_signal(signal.SIGINT)
 
 
 def test_an_interrupt_that_comes_too_late_for_a_run_ends_the_study(run):
@@ -60,6 +38,14 @@ def test_an_interrupt_does_not_keep_the_result_from_being_written(run):
     attach(Attached(run, Completes(at_its_end=interrupt)))
 
     assert run.result()["state"] == RunState.COMPLETED
+
+
+def test_a_run_that_had_ended_before_is_let_go_of(run):
+    attach(Attached(run, Completes()))
+    run.claim.take()
+
+    assert attach(Attached(run)).state is RunState.COMPLETED
+    assert not run.claim.look().held
 
 
 def test_a_run_whose_directory_is_removed_says_so(run):

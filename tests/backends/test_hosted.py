@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from cluster.hosted.contract import Contract
 from facesim.backends.hosted import plan
 from facesim.backends.training_job import job_json
 from facesim.data.prepared import FACTS_FILE, PreparedData
+from facesim.metrics.host_identity import host_index, host_name
 from facesim.spec.job import make_job
 
 
@@ -76,6 +78,23 @@ def test_data_that_is_given_as_it_is_is_prepared_by_every_host_alike(contract, t
     ]
     assert [(len(one.labels), len(one.names)) for one in data] == [(50, 5), (50, 5)]
     assert data[0].sha256 == data[1].sha256
+
+
+def test_every_host_has_a_number_of_its_own_whatever_it_is_called(contract, tmp_path, monkeypatch):
+    """Kubernetes calls them by a Job's name, which may end with any number."""
+    hosts = [f"facesim-1-worker-0-{number}.facesim-1" for number in range(2)]
+    (tmp_path / "checkpoints").mkdir()
+
+    works = [plan(replace(contract("algo-1", tmp_path / "checkpoints"), current_host=host, hosts=tuple(hosts)))
+             for host in hosts]  # fmt: skip
+
+    numbers = []
+    for work in works:
+        for name, value in work.plan.monitor.environment.items():
+            monkeypatch.setenv(name, value)
+        numbers.append((host_name(), host_index()))
+    assert numbers == [(hosts[0], 0), (hosts[1], 1)]
+    assert all(work.plan.monitor.environment.items() <= work.plan.tasks[0].environment.items() for work in works)
 
 
 def test_workers_that_share_hosts_take_turns_on_them(contract, tmp_path):

@@ -12,6 +12,7 @@ import textwrap
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from cluster.containers import engine
@@ -406,8 +407,6 @@ def test_nothing_is_left_when_who_follows_is_killed(containers, tmp_path):
 
 
 def test_what_even_the_guard_could_not_remove_is_removed_by_the_next_job(containers, tmp_path, play):
-    import psutil
-
     process = follower(containers, tmp_path / "first")
     for child in psutil.Process(process.pid).children():
         os.kill(child.pid, signal.SIGKILL)
@@ -464,3 +463,14 @@ def test_without_an_engine_it_is_told_what_to_do(monkeypatch):
 
     with pytest.raises(engine.EngineError, match="no container engine answers .*start Docker"):
         engine.connect()
+
+
+def test_who_made_things_runs_also_when_the_clock_has_been_set(monkeypatch):
+    made_by = engine.labels(NAME)[engine.CLIENT]
+    boot_time, create_time = psutil.boot_time, psutil.Process.create_time
+    monkeypatch.setattr(psutil, "boot_time", lambda: boot_time() + 3600)
+    monkeypatch.setattr(psutil.Process, "create_time", lambda process: create_time(process) + 3600)
+
+    assert engine._runs(made_by)
+    machine, pid, began = made_by.split("/")
+    assert not engine._runs(f"{machine}/{pid}/{float(began) - 1:.2f}"), "another process had this number before"

@@ -11,18 +11,22 @@ from pathlib import Path
 
 import pytest
 
+from facesim.backends import local
 from facesim.preflight.inputs import prepare_all
 from facesim.runs.directory import Run, find_runs
 from facesim.runs.records import Result, TaskOutcome
 from facesim.runs.states import RunState
 from facesim.spec.job import job_sha256, make_job
 from facesim.spec.study import Study
+from facesim.study.observers import Observer
 from facesim.study.plan import Fate, job_names, plan_lines, plan_study
+from facesim.study.runner import run_study
 from facesim.study.study_file import FOLDER, find_study_file, open_study_file, write_study_file
 from facesim.study.time_left import TimeLeft
 from facesim.util.errors import InputError
 from tests.conftest import QUICK, facesim, facesim_here
 from tests.integration.running import Running
+from tests.support.executions import Completes, Played
 
 
 @pytest.fixture
@@ -122,6 +126,39 @@ def test_a_run_without_a_result_goes_on_unless_somebody_has_it(study, tmp_path):
     with pytest.raises(InputError, match=f"{run.directory} is of this study, and is being run by process"):
         plan_study(study.jobs(), tmp_path, reuse=True)
     run.claim.release()
+
+
+class Heard(Observer):
+    def __init__(self):
+        self.notices = []
+
+    def noticed(self, text):
+        self.notices.append(text)
+
+
+@pytest.mark.parametrize("options", ["the same", "others"])
+def test_a_run_that_another_command_completes_meanwhile_is_not_trained_again(study, tmp_path, monkeypatch, options):
+    first, second = study.jobs()
+    stopped, heard = leave(tmp_path / "b", second, "Stopped"), Heard()
+
+    def complete_the_second(_):
+        stopped.result_file.unlink()
+        if options == "others":
+            more = second.experiment.model_copy(update={"epochs": 99})
+            stopped.job_file.write_text(second.model_copy(update={"experiment": more}).model_dump_json())
+        content = {"strategy": "single", "backend": "local", "seed": 0, "state": "Completed", "total_s": 12.5}
+        Result.model_validate(content).write(stopped.result_file)
+        return Completes()
+
+    monkeypatch.setattr(local, "BACKEND", played := Played(complete_the_second))
+
+    runs = run_study(study.jobs(), tmp_path, [heard], reuse=True)
+
+    assert [run.job().experiment.batch for run in played.submitted] == [first.experiment.batch]
+    assert stopped.result().total_s == 12.5
+    assert not stopped.claim.look().held
+    assert (stopped.directory in [run.directory for run in runs]) == (options == "the same")
+    assert "was completed by another command" in heard.notices[-1]
 
 
 def test_all_is_new_where_nothing_is_to_be_reused(study, tmp_path):

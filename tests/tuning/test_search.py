@@ -11,20 +11,27 @@ from pathlib import Path
 
 import pytest
 
+from facesim.backends import local
+from facesim.runs.directory import Run
 from facesim.runs.records import Audit, Result
 from facesim.spec.job import make_job
-from facesim.study.observers import EndRun
-from facesim.tuning.findings import Findings, importance_of
+from facesim.study.observers import EndRun, Observer
+from facesim.tuning.findings import Findings, find, importance_of
 from facesim.tuning.page import write_page
-from facesim.tuning.search import Search, Trial, Tuner, _Follower, _left_s, has_own_val, open_study
+from facesim.tuning.search import DATABASE, Search, Trial, Tuner, _Follower, _left_s, has_own_val, open_study
 from facesim.tuning.space import read_space, read_texts
 from facesim.util.errors import InputError
 from tests.conftest import facesim_here
+from tests.support.events import course
+from tests.support.executions import Completes, Played, interrupt
 from tests.tracking.conftest import Growing
 
 optuna = pytest.importorskip("optuna", reason="the extra tune is not installed")
 
 SPACE = {"learning_rate": "1e-4..1e-2", "batch": "8,16", "augment": "yes,no", "warmup_epochs": "1..9"}
+
+#: Of ml.m5.2xlarge, one host.
+USD_PER_S = 0.461 / 3600
 
 
 def test_the_space_is_read_with_the_types_of_the_options():
@@ -117,11 +124,10 @@ def trial(number: int, value: float | None, total_s: float, **params) -> Trial:
 
 def test_the_budget_is_what_all_trials_may_take():
     done = [trial(0, 0.5, 60.0), trial(1, None, 30.0)]
-    usd_per_s = 0.461 / 3600  # ml.m5.2xlarge, one host
 
     assert _left_s(search(), done) is None
     assert _left_s(search(budget_s=100.0), done) == pytest.approx(10.0)
-    assert _left_s(search(budget_usd=0.1), done) == pytest.approx((0.1 - 0.09) / usd_per_s, rel=0.2)
+    assert _left_s(search(budget_usd=0.1), done) == pytest.approx((0.1 - 0.09) / USD_PER_S, rel=0.2)
     assert search().job({}, 12.5).max_run_s == 12.5
     assert Search({"max_run": 5.0}, search().space).job({}, 12.5).max_run_s == 5.0
 
@@ -194,6 +200,91 @@ def test_importance_is_of_the_option_that_matters(tmp_path):
     importance = importance_of(study)
 
     assert list(importance) == ["learning_rate", "warmup"] and importance["learning_rate"] > 0.9
+
+
+@pytest.mark.parametrize("name", ["a?b", "a%41b", "a{b}", "a#b", "a b"])
+def test_the_database_is_in_the_folder_whatever_that_is_called(tmp_path, name):
+    open_study(search(), tmp_path / name).ask()
+
+    assert (tmp_path / name / DATABASE).is_file()
+    assert len(open_study(search(), tmp_path / name).trials) == 1
+
+
+class Listening(Observer):
+    def __init__(self):
+        self.notices = []
+
+    def noticed(self, text):
+        self.notices.append(text)
+
+
+def begun(wanted: Search, output: Path, state: str | None, total_s: float) -> Run:
+    """The run of a trial that has not ended, because its command was stopped or, without a state, killed."""
+    one = open_study(wanted, output).ask({name: axis.distribution() for name, axis in wanted.space.items()})
+    one.set_user_attr("run", "one")
+    run = Run.create(output / "one", wanted.job(one.params, 55.0))
+    for event in course(("Training", total_s), (state or "Uploading", 0.0)):
+        run.record(event)
+    if state:
+        found = {"strategy": "single", "backend": "local", "seed": 0, "state": state}
+        Result.model_validate({**found, "total_s": total_s, "cost_usd": total_s * USD_PER_S}).write(run.result_file)
+    run.claim.release()
+    return run
+
+
+@pytest.fixture
+def given(faces):
+    return {"data": str(faces), "image_size": 32, "held_out": 0.3}
+
+
+@pytest.fixture
+def played(monkeypatch):
+    monkeypatch.setattr(local, "BACKEND", played := Played())
+    return played
+
+
+@pytest.mark.parametrize("state", ["Stopped", None])
+def test_a_trial_goes_on_within_what_is_left_of_the_budget(given, played, tmp_path, state):
+    wanted = Search(given, search().space, trials=1, budget_s=60.0)
+    run = begun(wanted, tmp_path, state, 50.0)
+
+    find(wanted, tmp_path)
+
+    assert [one.directory for one in played.submitted] == [run.directory]
+    assert run.job().max_run_s == pytest.approx(10.0)
+
+
+def test_a_trial_goes_on_for_as_long_as_it_likes_without_a_budget(given, played, tmp_path):
+    wanted = Search(given, search().space, trials=1)
+    run = begun(wanted, tmp_path, "Stopped", 50.0)
+
+    find(wanted, tmp_path)
+
+    assert len(played.submitted) == 1 and run.job().max_run_s is None
+
+
+@pytest.mark.parametrize("state", ["Stopped", None])
+@pytest.mark.parametrize("budget", [{"budget_s": 50.5}, {"budget_usd": 50 * USD_PER_S}], ids=["time", "dollars"])
+def test_a_trial_for_which_the_budget_has_no_room_has_ended_early(given, played, tmp_path, budget, state):
+    wanted, heard = Search(given, search().space, trials=2, **budget), Listening()
+    begun(wanted, tmp_path, state, 50.0)
+
+    found = find(wanted, tmp_path, [heard])
+
+    assert [one.state for one in found.trials] == ["pruned"]
+    assert played.submitted == [] and not found.stopped
+    assert "the budget has no room to go on with trial 1: 50 s and" in heard.notices[-2]
+    assert "no room for another trial" in heard.notices[-1]
+
+
+def test_an_interrupt_that_comes_too_late_for_a_trial_ends_the_search(given, tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "BACKEND", played := Played(lambda run: Completes(meanwhile=interrupt)))
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
+
+    command = facesim_here("tune", *options, "--search", "batch=4,8", "--trials", 3, "--output", tmp_path / "tune")
+
+    assert command.code == 130, command.errors
+    assert len(played.submitted) == 1
 
 
 def test_a_database_that_is_none_is_told(tmp_path):

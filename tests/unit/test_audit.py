@@ -65,6 +65,14 @@ def test_a_backup_worker_may_always_be_late():
     assert audit(two_late, 3, received, over_wire=True, spare=1)["verdict"] == "apart"
 
 
+def test_a_worker_that_is_there_no_more_need_not_have_received_anything():
+    two = outcome({0: 500, 1: 480, 2: 400})
+    two["counted"]["steps_since_resized"] = {"0": 30, "1": 30}
+
+    assert verdict([two], {0: 500, 1: 480}, workers=2) == "together"
+    assert verdict([two], {0: 500}, workers=2) == "unknown"
+
+
 def test_workers_of_parameter_servers_are_together():
     assert verdict([outcome({0: 60, 1: 40})], {0: 60, 1: 40}) == "together"
 

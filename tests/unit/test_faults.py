@@ -114,6 +114,21 @@ EVENTS = [
 ]
 
 
+def test_a_run_that_ended_before_it_went_on_was_not_down_until_it_was_continued():
+    again = {"task": "chief-0", "starting": ["chief-0"]}
+    events = [
+        event("submitted", 0.0),
+        event("recovering", 10.0, restart=1, **again),
+        event("node_ended", 12.0, outcome="stopped"),
+        event("submitted", 86_400.0),
+        event("restored", 86_405.0, step=0, examples=0, epoch=1),
+        event("recovering", 86_500.0, restart=1, **again),
+        event("restored", 86_503.0, step=0, examples=0, epoch=1),
+    ]
+
+    assert recovery(events)["down_s"] == 3.0
+
+
 def test_what_failure_cost_is_told_by_the_events():
     cost = recovery(EVENTS)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import signal
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -10,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cluster import clock, task
 from facesim.data import prepare
 from facesim.metrics.files import read_samples
 from facesim.runs.directory import Run
 from facesim.spec.job import make_job
+from facesim.training.checkpoint_manager import CheckpointManager
 from facesim.training.context import Context, open_context
 from facesim.training.keras.updates import joint_updates
 from facesim.training.loop import fit
@@ -80,6 +83,32 @@ class SoftmaxRegression:
         shares /= shares.sum(axis=1, keepdims=True)
         truth = np.eye(shares.shape[1], dtype=np.float32)[labels]
         return -np.log((shares * truth).sum(axis=1)), shares.argmax(axis=1) == labels, shares - truth
+
+
+class Supervisor:
+    """Keeps what a task tells."""
+
+    def __init__(self):
+        self.told = []
+
+    def send_bytes(self, content: bytes) -> None:
+        self.told.append(json.loads(content))
+
+
+@pytest.fixture
+def supervisor(monkeypatch):
+    monkeypatch.setattr(task, "_supervisor", supervisor := Supervisor())
+    return supervisor
+
+
+@pytest.fixture
+def at(monkeypatch):
+    """Set the clock."""
+
+    def at(seconds: float) -> None:
+        monkeypatch.setattr(clock, "time_unix_s", lambda: 1_790_000_000.0 + seconds)
+
+    return at
 
 
 class Unordered(SoftmaxRegression):
@@ -326,3 +355,62 @@ def test_a_checkpoint_that_does_not_fit_the_network_is_put_aside(begin):
 
     assert [file.name for file in context.checkpoints.glob("damaged-*")] == ["damaged-checkpoint-000000003.npz"]
     assert context.run.outcome().updates == 42  # from the beginning
+
+
+def continued(begin, *counts: tuple[float, int], at, save: bool = False) -> None:
+    """A process of the chief's that begins to train, saves if asked to, records so many examples at these seconds, and
+    is killed.
+    """
+    context = begin("run")
+    manager = CheckpointManager(context, SoftmaxRegression(context), writes=True)
+    state = manager.continued()
+    if save:
+        state.add(StepResult(1.0, 4, 8, 0, 0, 0))
+        manager.save(state)
+    for seconds, examples in counts:
+        at(seconds)
+        context.recorder.write({"examples": examples})
+
+
+def lost(supervisor):
+    return [(one["lost_examples"], one["lost_s"]) for one in supervisor.told if one["event"] == "restored"]
+
+
+def test_what_was_lost_counts_once_however_often_the_task_is_killed(begin, at, supervisor):
+    at(0)
+    continued(begin, (10, 16), (60, 48), at=at, save=True)
+    assert lost(supervisor) == []
+    at(100)
+    continued(begin, at=at)
+    at(101)
+    continued(begin, (121, 24), at=at)
+    at(200)
+    continued(begin, at=at)
+
+    assert lost(supervisor) == [(40, 60.0), (0, 0.0), (16, 20.0)]
+
+
+def test_without_a_checkpoint_what_was_lost_counts_once_too(begin, at, supervisor):
+    at(0)
+    continued(begin, (10, 16), (60, 48), at=at)
+    at(100)
+    continued(begin, (130, 24), at=at)
+    at(200)
+    continued(begin, at=at)
+
+    assert lost(supervisor) == [(48, 50.0), (24, 30.0)]
+
+
+@pytest.mark.parametrize("got_as_far_as", ["nothing", "to record"])
+def test_training_that_begins_anew_is_told_also_where_nothing_was_lost(begin, at, supervisor, got_as_far_as):
+    at(0)
+    if got_as_far_as == "nothing":
+        run = begin("run").run
+        (run.metrics / "chief-0.jsonl").unlink()
+        run.record("recovering", task="chief-0", restart=1, starting=["chief-0"])
+    else:
+        begin("run")
+
+    continued(begin, at=at)
+
+    assert lost(supervisor) == [(0, 0.0)]
