@@ -246,8 +246,7 @@ def _finished(
     about: dict[str, Any] | None = None,
 ) -> int:
     """Report on the runs of so many jobs that have ended, perhaps because the user `interrupted` the command; its exit
-    code. The report ends with the
-    `continue_command` for what did not complete.
+    code. The report ends with the `continue_command` for what did not complete.
     """
     from facesim import api
     from facesim.runs.states import RunState
