@@ -34,6 +34,8 @@ _STEPS = 20
 _LONG_S = 300.0
 #: Of the steps that are averaged.
 _RECENT = 50
+#: Steps that are heard of closer together were told at once, as those of a group are: the first of them took the time.
+_AT_ONCE_S = 1e-4
 
 
 def beat_s(hang_s: float) -> float:
@@ -62,8 +64,9 @@ def progressed(fellow: str | None = None, owing: int = 0) -> None:
     """
     with _progress.lock:
         now_s = time.monotonic()
-        if _progress.doing == TRAINING:
-            _progress.steps.append(now_s - _progress.last_s)
+        took_s = now_s - _progress.last_s
+        if _progress.doing == TRAINING and took_s > _AT_ONCE_S:
+            _progress.steps.append(took_s)
         _progress.last_s = now_s
         if fellow is not None:
             _progress.fellows[fellow] = now_s
@@ -159,6 +162,7 @@ class Pulses:
         self._hang_s, self._tasks, self._leader = hang_s, tasks, leader
         self._pulses: dict[str, _Pulse] = {}
         self._ended_s = -math.inf  # when the last one ended; others may have to wait for its successor
+        self._aside_s = -math.inf  # when one was last seen at something else than training
         self._there_s = math.inf  # when this process last looked or heard
         self._since_s = -math.inf  # since when it has done so all the time
 
@@ -210,6 +214,7 @@ class Pulses:
         long_s = max(self._hang_s, _LONG_S)
         aside = [(name, pulse) for name, pulse in working.items() if not pulse.trains]
         if aside:
+            self._aside_s = now_s
             return [
                 Hung(name, idle_s, long_s, False, pulse.last_beat["doing"])
                 for name, pulse in aside
@@ -219,7 +224,8 @@ class Pulses:
             return []
         longest = max(working, key=lambda name: self._idle_s(working[name], now_s))
         pulse = working[longest]
-        idle_s, limit_s = self._idle_s(pulse, now_s), self._limit_s(pulse, now_s)
+        # Until a moment ago it may have waited for another's evaluation, and have told nothing since.
+        idle_s, limit_s = min(self._idle_s(pulse, now_s), now_s - self._aside_s), self._limit_s(pulse, now_s)
         if idle_s > limit_s:
             return [Hung(name, idle_s, limit_s, False, TRAINING) for name in self._debtors(longest, pulse)]
         leader = working.get(self._leader)

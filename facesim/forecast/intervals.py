@@ -70,13 +70,14 @@ def covering(sizes: ArrayLike) -> float:
 
 
 def widths_from_runs(offered_load: Sequence[float], residuals: Sequence[float]) -> Widths:
-    """The half-widths that a user's own runs give: the 80 % quantile of |forecast / measured - 1| in each class.
+    """The half-widths that a user's own runs give, from forecast / measured - 1: in each class the 80 % quantile of by
+    how much the larger of the two is beyond the other, as `bounds` takes it.
 
     A class with fewer than four runs keeps the published width, or the widest of the user's own if that is wider.
     """
     published = published_widths()
     classes = np.searchsorted(CLASSES, np.asarray(offered_load, dtype=float), side="left")
-    sizes = np.abs(np.asarray(residuals, dtype=float))
+    sizes = np.expm1(np.abs(np.log1p(np.asarray(residuals, dtype=float))))
     widths = []
     for number, published_width in enumerate(published):
         width = published_width
@@ -115,7 +116,7 @@ def read_residuals(file: Path) -> Widths:
         content: Any = json.loads(read_text(file))
         rows = [(float(load), float(residual)) for load, residual in content["rows"]]
         usable = content["schema_version"] == 1 and all(
-            0 <= load < math.inf and -1 <= residual <= _MOST_RESIDUAL for load, residual in rows
+            0 <= load < math.inf and -1 < residual <= _MOST_RESIDUAL for load, residual in rows
         )
     except (OSError, ValueError, KeyError, TypeError):
         usable = False

@@ -11,6 +11,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from scipy.special import stdtrit
+
 from facesim.forecast.intervals import Z80
 from facesim.forecast.profile_data import Profile
 from facesim.forecast.replay import AccuracyForecast
@@ -166,25 +168,33 @@ def _shared_cores(result: Result) -> bool:
 
 
 def _pooled(key: tuple[object, ...], results: Sequence[Result]) -> Accuracy:
-    """Wilson's 80 % interval of all runs' test images, widened to their spread from three seeds on.
+    """Wilson's 80 % interval of a seed's test images, narrower for several seeds and widened to what a further one of
+    them may have, from three on: mean +- t(n-1) s sqrt(1 + 1/n). Runs of one seed learn and are tested alike: they are
+    one value.
 
     Source: Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927.
     """
-    values = [result.held_out_accuracy or 0.0 for result in results]
+    of_seed: dict[int, list[float]] = {}
+    for result in results:
+        of_seed.setdefault(result.seed, []).append(result.held_out_accuracy or 0.0)
+    values = [math.fsum(same) / len(same) for same in of_seed.values()]
     mean = math.fsum(values) / len(values)
     examples = max((result.data.held_out_examples or 0 for result in results), default=0) or 1
     centre = (mean + Z80**2 / (2 * examples)) / (1 + Z80**2 / examples)
     half = Z80 / (1 + Z80**2 / examples) * math.sqrt(mean * (1 - mean) / examples + Z80**2 / (4 * examples**2))
     if len(values) >= 3:
         spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
-        half = max(half / math.sqrt(len(values)), Z80 * spread)
+        further = float(stdtrit(len(values) - 1, 0.9)) * spread * math.sqrt(1 + 1 / len(values))
+        half = max(half / math.sqrt(len(values)), further)
         centre = mean
     what = "one process, which strategies without stale gradients learn like" if key == _ONE_PROCESS else str(key[0])
     workers = f", {key[1]} workers" if len(key) > 1 else ""
     replayed = sum(result.measurement is Measurement.FORECAST for result in results)
-    parts = [(len(values) - replayed, "run"), (replayed, "replay")]
+    parts = [(len(results) - replayed, "run"), (replayed, "replay")]
     counted = " and ".join(f"{count} {name}{'' if count == 1 else 's'}" for count, name in parts if count)
     origin = f"from {counted} of {what}{workers}"
+    if len(values) < len(results):
+        origin += f", with {len(values)} seed{'' if len(values) == 1 else 's'}"
     if shared := sum(_shared_cores(result) for result in results):
         origin += f", {shared} with workers that shared one machine's cores; on hosts of their own gradients are staler"
     low, high = max(0.0, min(centre - half, mean)), min(1.0, max(centre + half, mean))

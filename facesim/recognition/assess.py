@@ -13,7 +13,7 @@ from facesim.data.prepared import PreparedData
 from facesim.data.splits import stratified_split
 from facesim.recognition.calibration import Trials, all_pairs, calibrated, check_told, open_set
 from facesim.recognition.embedding import Embedder
-from facesim.recognition.groups import GroupRate, error_rates, warning
+from facesim.recognition.groups import error_rates, warning
 from facesim.recognition.pair_lists import find_pairs
 from facesim.recognition.pairs import Pairs, disjoint_pairs
 from facesim.recognition.protocols import Verification, closed_set, identification, verification
@@ -56,7 +56,7 @@ def assess_own(embedder: Embedder, data: PreparedData, fars: Sequence[float] | N
     }
     if "groups" in results:
         rates = error_rates(data.groups, labels[probes], predicted != labels[probes])
-        results["groups"]["rates"] = {"closed set": _plain(rates), **results["groups"]["rates"]}
+        results["groups"]["rates"] = {"closed set": [rate._asdict() for rate in rates], **results["groups"]["rates"]}
     return results
 
 
@@ -147,8 +147,7 @@ def _by_embedding(
             "open_set": calibrated(strangers, fars).model_dump(),
         },
     }
-    identified = error_rates(data.groups, labels[probes], ranked.ranks > 0)
-    rates = {"identification, rank 1": _plain(identified)}
+    rates = {"identification, rank 1": error_rates(data.groups, labels[probes], ranked.ranks > 0)}
     threshold = None
     try:
         pairs = disjoint_pairs(labels[compared], seed)
@@ -157,37 +156,38 @@ def _by_embedding(
             raise InputError(f"no false accept rate can be told: {error}; {remedy}", field="far") from None
         assessed["left_out"] = {"verification": f"{error}; {remedy}"}
     else:
-        verified = _verification(
+        verified, accepted = _verified(
             embeddings[compared], pairs, fars, all_pairs(embeddings[compared], labels[compared], seed)
         )
         assessed["verification"], threshold = verified, verified["threshold"]
         people = labels[compared][np.stack([pairs.first, pairs.second], axis=1)]
-        accepted = similarity(embeddings[compared], pairs) >= threshold
-        rates["false non-match"] = _plain(error_rates(data.groups, people[pairs.same], ~accepted[pairs.same]))
-        rates["false match within the group"] = _plain(
-            error_rates(data.groups, people[~pairs.same], accepted[~pairs.same])
-        )
+        rates["false non-match"] = error_rates(data.groups, people[pairs.same], ~accepted[pairs.same])
+        rates["false match within the group"] = error_rates(data.groups, people[~pairs.same], accepted[~pairs.same])
     if any(data.groups):
-        assessed["groups"] = {"rates": rates, "threshold": threshold, "warning": warning(identified)}
+        plain = {name: [rate._asdict() for rate in of_groups] for name, of_groups in rates.items()}
+        told = warning([rate for of_groups in rates.values() for rate in of_groups])
+        assessed["groups"] = {"rates": plain, "threshold": threshold, "warning": told}
     return assessed
 
 
-def _plain(rates: list[GroupRate]) -> list[dict[str, Any]]:
-    return [rate._asdict() for rate in rates]
+def _verification(embeddings: np.ndarray, pairs: Pairs, fars: Sequence[float] | None) -> dict[str, Any]:
+    return _verified(embeddings, pairs, fars)[0]
 
 
-def _verification(
+def _verified(
     embeddings: np.ndarray, pairs: Pairs, fars: Sequence[float] | None, trials: Trials | None = None
-) -> dict[str, Any]:
-    """On `pairs`; thresholds by false accept rate are from `trials`, which are the same pairs unless given."""
+) -> tuple[dict[str, Any], np.ndarray]:
+    """On `pairs`, and which of them were taken for one person, bool (pairs,), each by the threshold of the other folds;
+    thresholds by false accept rate are from `trials`, which are the same pairs unless given.
+    """
     alike = similarity(embeddings, pairs)
     verified = verification(alike, pairs.same, pairs.fold)
     calibration = calibrated(trials or Trials(alike, pairs.same, None), fars)
     for far in fars or ():
         check_told(far, calibration)
-    return {
+    told = {
         "folds": len(np.unique(pairs.fold)),
-        **{name: value for name, value in verified._asdict().items() if name not in ("far", "tar")},
+        **{name: value for name, value in verified._asdict().items() if name not in ("far", "tar", "accepted")},
         "lowest_far": verified.lowest_far,
         "tar_at_far": {
             f"{point.far:g}": point.true_accept_rate for point in calibration.points if not fars or point.far in fars
@@ -195,6 +195,7 @@ def _verification(
         "calibration": calibration.model_dump(),
         "roc": _curve(verified),
     }
+    return told, verified.accepted
 
 
 def similarity(embeddings: np.ndarray, pairs: Pairs) -> np.ndarray:

@@ -59,8 +59,11 @@ def error_rates(groups: Sequence[str | None], people: np.ndarray, wrong: np.ndar
 
 
 def warning(rates: Sequence[GroupRate]) -> str | None:
-    """What not to conclude from `rates`; None where every group has people enough."""
-    few = [f"{rate.group} {rate.people}" for rate in rates if rate.people < MIN_PEOPLE]
+    """What not to conclude from `rates`, of several kinds perhaps; None where every group has people enough in each."""
+    fewest: dict[str, int] = {}
+    for rate in rates:
+        fewest[rate.group] = min(rate.people, fewest.get(rate.group, rate.people))
+    few = [f"{group} {people}" for group, people in fewest.items() if people < MIN_PEOPLE]
     if not few:
         return None
     return (

@@ -113,6 +113,7 @@ class Verification(NamedTuple):
     far, tar: the ROC, false and true accept rates by falling threshold. auc: its area; auc_low, auc_high: its 95 %
         interval, auc +- t(k-1) s / sqrt(k) with s over the areas of the k folds, whose people are different ones.
     eer: where false accepts are as frequent as false rejects.
+    accepted: by pair, whether it was taken for one person by the threshold of its fold, bool (pairs,).
     """
 
     genuine_pairs: int
@@ -128,6 +129,7 @@ class Verification(NamedTuple):
     eer: float
     far: np.ndarray
     tar: np.ndarray
+    accepted: np.ndarray
 
     @property
     def lowest_far(self) -> float:
@@ -158,7 +160,7 @@ def verification(similarity: np.ndarray, same: np.ndarray, fold: np.ndarray) -> 
             areas.append(float(roc_auc_score(same[inside], similarity[inside])))
     far, tar, _ = roc_curve(same, similarity, drop_intermediate=False)
     auc = float(roc_auc_score(same, similarity))
-    half = _t_half_width(areas)
+    auc_low, auc_high = _auc_interval(auc, areas, min(int(same.sum()), int((~same).sum())))
     return Verification(
         genuine_pairs=int(same.sum()),
         impostor_pairs=int((~same).sum()),
@@ -168,11 +170,12 @@ def verification(similarity: np.ndarray, same: np.ndarray, fold: np.ndarray) -> 
         false_accept_rate=float(accepted[~same].mean()),
         false_reject_rate=float(1 - accepted[same].mean()),
         auc=auc,
-        auc_low=max(0.0, auc - half),
-        auc_high=min(1.0, auc + half),
+        auc_low=auc_low,
+        auc_high=auc_high,
         eer=_equal_error_rate(far, tar),
         far=far,
         tar=tar,
+        accepted=accepted,
     )
 
 
@@ -190,16 +193,20 @@ def best_threshold(similarity: np.ndarray, same: np.ndarray) -> float:
     return float((falling[accepted - 1] + falling[accepted]) / 2)
 
 
-def _t_half_width(values: Sequence[float]) -> float:
-    """Half of the 95 % t-interval of a mean; of fewer than two values nothing is known: 1, all of a share."""
-    from scipy.stats import ttest_1samp
+def _auc_interval(auc: float, areas: Sequence[float], pairs: int) -> tuple[float, float]:
+    """The 95 % interval of an area, 0-1: the t-interval of the folds' `areas`. Of fewer than two nothing is known. All
+    alike, they say nothing of others: then it is Wilson's, of the `pairs` of the kind of which there are fewer.
+    """
+    from scipy.stats import binomtest, ttest_1samp
 
-    if len(values) < 2:
-        return 1.0
-    if np.ptp(values) == 0:  # without spread SciPy has no interval
-        return 0.0
-    interval = ttest_1samp(values, 0.0).confidence_interval(0.95)
-    return float(interval.high - interval.low) / 2
+    if len(areas) < 2:
+        return 0.0, 1.0
+    if np.ptp(areas) == 0:
+        wilson = binomtest(round(auc * pairs), pairs).proportion_ci(method="wilson")
+        return min(auc, float(wilson.low)), max(auc, float(wilson.high))
+    interval = ttest_1samp(areas, 0.0).confidence_interval(0.95)
+    half = float(interval.high - interval.low) / 2
+    return max(0.0, auc - half), min(1.0, auc + half)
 
 
 def _equal_error_rate(far: np.ndarray, tar: np.ndarray) -> float:

@@ -28,7 +28,8 @@ def classical(rows: Sequence[Row]) -> tuple[Classical, ...]:
     if row is None:
         return ()
     folders = dict.fromkeys(record.run.directory.parent for record in row.counted)
-    scores = [score for folder in folders for score in read_baselines(folder, row.experiment, row.seeds, row.tested)]
+    read = [score for folder in folders for score in read_baselines(folder, row.experiment, row.seeds, row.tested)]
+    scores = {(score.method, score.seed): score for score in read}.values()  # a seed may have them in several folders
     return tuple(
         Classical(
             method,

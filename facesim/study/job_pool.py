@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -152,3 +153,9 @@ class _Turn(Observer):
 
     def ended(self, run: Run, result: Any) -> None:
         self._pass_on(self._observer.ended, run, result)
+
+    def given_up(self, directory: Path) -> None:
+        self._pass_on(self._observer.given_up, directory)
+
+    def interrupted(self) -> None:
+        self._pass_on(self._observer.interrupted)

@@ -52,6 +52,11 @@ class Observer:
     def ended(self, run: Run, result: Result) -> None:
         """The run has ended."""
 
+    def given_up(self, directory: Path) -> None:
+        """The job whose run is in this folder is over, and there is no result of it here: it cannot begin, another
+        command has it, or it is lost sight of.
+        """
+
     def interrupted(self) -> None:
         """The user has asked for an end, with Ctrl-C or SIGTERM. No other run begins; the one that went on may have
         completed nevertheless.
@@ -107,6 +112,9 @@ class Together(Observer):
 
     def ended(self, run: Run, result: Result) -> None:
         self._pass_on(lambda observer: observer.ended(run, result))
+
+    def given_up(self, directory: Path) -> None:
+        self._pass_on(lambda observer: observer.given_up(directory))
 
     def interrupted(self) -> None:
         self._pass_on(lambda observer: observer.interrupted())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -73,8 +74,13 @@ class _Courses(Observer):
 
     def ended(self, run: Run, result: Result) -> None:
         self._courses.pop(run.id, None)
-        self._left.ended(run.id, result.total_s)
+        # What was cut short tells nothing of how long others take.
+        self._left.ended(run.id, result.total_s if result.state is RunState.COMPLETED else None)
         self._stopped = self._stopped or result.state is RunState.STOPPED
+
+    def given_up(self, directory: Path) -> None:
+        self._courses.pop(directory.name, None)
+        self._left.ended(directory.name, None)
 
     def study_left(self) -> str:
         """How long the study goes on, in words; empty while nobody knows, and where it has one job."""

@@ -150,20 +150,24 @@ class _Job:
             run = self._begin(observer)
             if due.fate is Fate.GOES_ON and self._completed_meanwhile(run):
                 pool.turns(observer).noticed(f"{due.name} was completed by another command: {run.directory}")
+                pool.turns(observer).given_up(due.directory)
                 return run
         except FacesimError as error:
             pool.problems.append(error)
             pool.turns(observer).noticed(f"{due.name} cannot begin: {error}")
+            pool.turns(observer).given_up(due.directory)
             return None
         observer = pool.turns(observer, run)
         try:
             result = self._to_its_end(run, request, observer)
         except Lost as lost:
             observer.noticed(str(lost))
+            observer.given_up(due.directory)
             return run
         except _Removed as error:
             pool.problems.append(error)
             observer.noticed(str(error))
+            observer.given_up(due.directory)
             return None
         pool.stopped = pool.stopped or result.state is RunState.STOPPED
         return run

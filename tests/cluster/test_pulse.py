@@ -81,6 +81,38 @@ def test_what_is_no_step_may_take_five_minutes_and_the_others_wait(clock, doing)
     assert judged(clock, {"chief-0": beat(doing, idle_s=310), "worker-0": peer}) == [("chief-0", False)]
 
 
+def test_who_waited_for_an_evaluation_is_given_time_to_make_its_next_step(clock):
+    pulses = Pulses(10, {"chief-0", "worker-0"}, "chief-0")
+    for name in ("chief-0", "worker-0"):
+        pulses.started(name)
+    look_on(clock, pulses, 1000)
+    for waited_s in range(1, 101, 4):
+        pulses.heard("chief-0", beat("evaluation", idle_s=waited_s))
+        pulses.heard("worker-0", beat(idle_s=waited_s))
+        assert pulses.hung() == []
+        look_on(clock, pulses, 4)
+
+    pulses.heard("chief-0", beat())  # the worker's next report is of before its next step
+
+    assert pulses.hung() == []
+    for waited_s in range(100, 112):
+        pulses.heard("chief-0", beat(idle_s=waited_s - 100))
+        pulses.heard("worker-0", beat(idle_s=waited_s))
+        look_on(clock, pulses, 1)
+    assert [hung.task for hung in pulses.hung()] == ["worker-0"]
+
+
+def test_steps_that_are_told_at_once_took_their_time_together(clock, monkeypatch):
+    monkeypatch.setattr(pulse, "_progress", pulse._Progress())
+    with pulse.phase(TRAINING):
+        for _ in range(3):
+            clock.now_s += 75
+            for _ in range(500):
+                pulse.progressed()
+
+        assert list(pulse._progress.steps) == [75] * 3
+
+
 def test_who_waits_for_another_host_may_do_so_for_ever_and_nobody_beside_it_is_judged(clock):
     assert judged(clock, {"watcher-1": beat(WAITING, idle_s=9000), "worker-1": beat(idle_s=900)}) == []
 

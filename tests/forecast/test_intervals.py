@@ -35,7 +35,7 @@ def test_a_users_own_runs_replace_published_widths_where_there_are_enough():
     widths = widths_from_runs([0.1] * 9 + [0.7] + [2.0] * 2, [0.01] * 8 + [-0.3] + [-0.2] + [0.01] * 2)
 
     assert widths.low == pytest.approx(0.01)  # the 8th of 9
-    assert widths.middle == pytest.approx(0.2)  # one run only, but wider than what was published
+    assert widths.middle == pytest.approx(0.25)  # 0.8 of what was measured; one run only, but wider than published
     assert widths.high == published_widths().high
 
 

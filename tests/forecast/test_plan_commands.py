@@ -15,7 +15,7 @@ from facesim.planning import TRIED
 from facesim.planning.accuracy import accuracies
 from facesim.planning.answer import to_json
 from facesim.planning.planner import plan_training
-from facesim.planning.search import Axes, Wanted
+from facesim.planning.search import Accuracy, Axes, Wanted
 from facesim.runs.directory import Run
 from facesim.spec.job import make_job
 from facesim.util.errors import InputError
@@ -354,6 +354,30 @@ def test_copies_replicas_apart_and_runs_of_other_images_show_no_accuracy(plan, p
         shape = ClusterShape()
         assert (shape in accuracies([Run(runs / "one")], job, profile, [shape], examples=examples)) is known
     assert "accuracy 90.0 % (8" in output.splitlines()[0] and "from 1 run of one process" in output
+
+
+def test_runs_of_one_seed_are_one_trial_and_three_seeds_say_what_a_further_one_may_have(profile, tmp_path):
+    job, shape = make_job(epochs=20), ClusterShape()
+    named = {"single": job, "mirrored": make_job(strategy="mirrored", workers=2, epochs=20)}
+
+    def known(*trained: tuple[str, int, float]) -> Accuracy:
+        runs = []
+        for number, (strategy, seed, accuracy) in enumerate(trained):
+            its = named[strategy].model_copy(
+                update={"experiment": named[strategy].experiment.model_copy(update={"seed": seed})}
+            )
+            folder = tmp_path / f"{len(list(tmp_path.iterdir()))}-{number}"
+            forecast = forecast_for(its, profile)
+            runs.append(ran(folder, its, forecast, 1.0, "emulated", seed=seed, held_out_accuracy=accuracy))
+        return accuracies(runs, job, profile, [shape])[shape]
+
+    one, alike = known(("single", 0, 0.8)), known(("single", 0, 0.8), ("mirrored", 0, 0.8))
+    assert (alike.low, alike.high) == pytest.approx((one.low, one.high))
+    assert alike.origin.endswith("with 1 seed")
+
+    several = known(*(("single", seed, accuracy) for seed, accuracy in enumerate((0.6, 0.7, 0.8))))
+    # t(2) of 80 % is 1.886, the standard deviation 0.1.
+    assert several.high - several.low == pytest.approx(2 * 1.886 * 0.1 * (4 / 3) ** 0.5, rel=1e-3)
 
 
 def test_a_runs_accuracy_stands_in_the_plan(plan, profile, tmp_path):

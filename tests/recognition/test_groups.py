@@ -47,6 +47,16 @@ def test_few_people_support_no_conclusion():
     assert f"(b {MIN_PEOPLE - 1}; {MIN_PEOPLE} or more are needed of each)" in few
 
 
+def test_the_kind_of_trial_with_the_fewest_people_decides():
+    many, groups = np.arange(2 * MIN_PEOPLE), ["a"] * MIN_PEOPLE + ["b"] * MIN_PEOPLE
+    all_people = error_rates(groups, many, many > 5)
+    pairs = np.stack([many[: MIN_PEOPLE + 8], many[1 : MIN_PEOPLE + 9]], axis=1)
+
+    told = warning([*all_people, *error_rates(groups, pairs, np.zeros(len(pairs), bool))])
+
+    assert "(b 9;" in told
+
+
 @pytest.fixture
 def data(faces, cache):
     return prepare(str(faces), image_size=32, cache_dir=cache)

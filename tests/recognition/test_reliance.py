@@ -212,6 +212,16 @@ def test_error_rates_are_of_thresholds_chosen_on_other_people():
     assert figures.auc_low < figures.auc < figures.auc_high <= 1
 
 
+def test_folds_that_are_all_alike_do_not_make_the_auc_certain():
+    same, fold = np.tile([True, True, False, False], 2), np.repeat([0, 1], 4)
+
+    few = verification(np.where(same, 0.9, 0.1), same, fold)
+    many = verification(np.tile(np.where(same, 0.9, 0.1), 100), np.tile(same, 100), np.tile(fold, 100))
+
+    assert few.auc == many.auc == few.auc_high == 1
+    assert few.auc_low < 0.6 and 0.98 < many.auc_low < 1
+
+
 def test_the_interval_of_the_auc_holds_a_half_where_similarity_says_nothing():
     _, pairs = similarities(1.0)
     held = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from facesim.backends import local
 from facesim.preflight.inputs import prepare_all
@@ -20,6 +22,7 @@ from facesim.spec.job import job_sha256, make_job
 from facesim.spec.study import Study
 from facesim.study.observers import Observer
 from facesim.study.plan import Fate, job_names, plan_lines, plan_study
+from facesim.study.progress import display
 from facesim.study.runner import run_study
 from facesim.study.study_file import FOLDER, find_study_file, open_study_file, write_study_file
 from facesim.study.time_left import TimeLeft
@@ -335,6 +338,24 @@ def test_the_time_left_is_that_of_runs_that_were_alike_and_unknown_without_any(f
     left.ended(third, 10.0)
     left.ended(fourth, None)
     assert left.seconds({}) == 0.0
+
+
+def test_what_did_not_complete_says_nothing_of_the_time_that_others_take(faces, tmp_path):
+    jobs = Study({"data": str(faces), "image_size": 32, "strategy": "single"}, {"batch": [4, 8]}, seeds=2).jobs()
+    plan = plan_study(jobs, tmp_path)
+    shown = display(Console(file=io.StringIO(), width=200))
+    shown.planned(plan)
+    failed, completed = (Run.create(due.directory, due.job) for due in plan.dues[:2])
+    for place, run in enumerate((failed, completed), 1):
+        shown.started(run, place, 4)
+    facts = {"strategy": "single", "backend": "local", "seed": 0}
+
+    shown.ended(failed, Result(**facts, state="Failed", total_s=2.0))
+    assert shown.study_left() == ""
+    shown.ended(completed, Result(**facts, state="Completed", total_s=60.0))
+    assert shown.study_left() == "the study: about 2:00 left"
+    shown.given_up(plan.dues[2].directory)  # it cannot begin
+    assert shown.study_left() == "the study: about 1:00 left"
 
 
 @pytest.mark.slow

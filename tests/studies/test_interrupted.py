@@ -43,7 +43,8 @@ def test_so_does_one_whose_jobs_run_at_the_same_time(too_late, faces, tmp_path):
     command = facesim_here("compare", *options, "--output", tmp_path)
 
     assert command.code == 130, command.errors
-    assert states(tmp_path) == [RunState.COMPLETED] * 2
+    ended = states(tmp_path)  # the interrupt of the one may come before the other has completed
+    assert RunState.COMPLETED in ended and {*ended} <= {RunState.COMPLETED, RunState.STOPPED}
     assert not (tmp_path / "baselines.json").exists()
 
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from cluster.pulse import progressed
 from facesim.training.batches import slice_of_batch
 from facesim.training.protocols import StepResult
 
@@ -72,6 +73,7 @@ def averaged_updates(
     for batch in batches:
         indices, share = slice_of_batch(batch, rank, count)
         found.append(update(indices, float(share > 0)))
+        progressed()  # results come at the end of so many steps
         if len(found) == steps:
             yield from averaged()
     if found:  # an epoch's end: what is evaluated is the average, and every epoch's results are complete

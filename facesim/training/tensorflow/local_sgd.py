@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import tensorflow as tf
 
+from cluster.pulse import progressed
 from facesim.training.context import Context
 from facesim.training.keras.network import vary_dropout
 from facesim.training.loop import fit
@@ -100,6 +101,7 @@ class _Copies(KerasReplicas):
         done: list[tf.Tensor] = []
         for batch, classes in self.with_classes(batches):
             done.append(self._local_update(self._data, *index_batch(batch, self._labels, *classes)))
+            progressed()  # results come at the end of so many steps
             if len(done) == self.steps_per_exchange:
                 yield from self._exchange(done)
         if done:  # an epoch's end: what is evaluated is the average, and every epoch's results are complete
