@@ -18,6 +18,7 @@ from facesim.runs.directory import Run
 from facesim.spec.job import make_job
 from facesim.training.checkpoint_manager import CheckpointManager
 from facesim.training.context import Context, open_context
+from facesim.training.keras import updates
 from facesim.training.keras.updates import joint_updates
 from facesim.training.loop import fit
 from facesim.training.order import read_orders
@@ -414,3 +415,18 @@ def test_training_that_begins_anew_is_told_also_where_nothing_was_lost(begin, at
     continued(begin, at=at)
 
     assert lost(supervisor) == [(0, 0.0)]
+
+
+def test_workers_that_average_now_and_then_tell_of_each_step(monkeypatch):
+    told = list[str]()
+    monkeypatch.setattr(updates, "progressed", lambda: told.append("step"))
+
+    def average(found: list[int]) -> list[list[updates.Row]]:
+        told.append("average")
+        return [[(0.0, 1, 2)] for _ in found]
+
+    batches = [np.arange(2)] * 5
+    results = list(updates.averaged_updates(batches, 0, lambda *_: 0, average, steps=3, rank=0, count=1))
+
+    assert [result.version for result in results] == list(range(5))
+    assert told == ["step"] * 3 + ["average"] + ["step"] * 2 + ["average"]
