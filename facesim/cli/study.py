@@ -109,7 +109,6 @@ def run(ctx: click.Context, resumed: Path | None, **options: Any) -> int:
 def _resume(directory: Path, options: dict[str, Any], as_json: bool) -> int:
     from facesim import api
     from facesim.runs.directory import Run
-    from facesim.spec.faults import read_faults
 
     for name in ("seeds", "output", "dry_run", "parallel", "again"):
         if name in options:
@@ -118,15 +117,13 @@ def _resume(directory: Path, options: dict[str, Any], as_json: bool) -> int:
                 field=name,
             )
     observed = (options.get("json_lines"), options.get("track", ()), directory.parent)
-    not_of_the_run = ("as_json", "faults", "json_lines", "track")
+    not_of_the_run = ("as_json", "json_lines", "track")
     changes = {name: value for name, value in options.items() if name not in not_of_the_run}
     for name, value in changes.items():
         if varies(name, value):
             raise InputError(
                 f"{flag(name)} has several values, and the run that continues has one: give one", field=name
             )
-    if "faults" in options:
-        changes["faults"] = read_faults(options["faults"])
     run = api.Run(Run.open(directory)).resume(observers=observers(as_json, *observed), **changes)
     return _finished([run], directory.parent, as_json)
 
