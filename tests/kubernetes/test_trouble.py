@@ -152,7 +152,8 @@ def test_commands_ask_the_cluster_about_a_run(cluster, faces, inputs, tmp_path, 
     def ask():
         shown["status"] = facesim_here("status", run.directory)
         shown["logs"] = facesim_here("logs", run.directory)
-        shown["list"] = facesim_here("list", "--backend", "kubernetes")
+        for tag in ("team=faces", "team=voices"):
+            shown[tag] = facesim_here("list", "--backend", "kubernetes", "--tag", tag)
         shown["cancel"] = facesim_here("cancel", run.directory)
         shown["again"] = facesim_here("cancel", run.directory)
 
@@ -161,7 +162,8 @@ def test_commands_ask_the_cluster_about_a_run(cluster, faces, inputs, tmp_path, 
     assert all(command.code == 0 for command in shown.values()), [command.errors for command in shown.values()]
     assert "facesim-one: Training" in shown["status"].output
     assert "facesim-one-worker-0-1.facesim-one  hello from" in shown["logs"].output
-    assert "team=faces" in shown["list"].output
+    assert "facesim-one" in shown["team=faces"].output and "team=faces" in shown["team=faces"].output
+    assert shown["team=voices"].output == "no runs of facesim's at kubernetes with team=voices\n"
     assert (events[-1]["outcome"], run.model_file.exists()) == ("stopped", True)
 
 
