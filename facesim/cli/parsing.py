@@ -121,6 +121,11 @@ def kind_of(option: click.Option) -> click.ParamType:
     return option.type.kind if isinstance(option.type, Values) else option.type
 
 
+def default_of(option: click.Option) -> Any:
+    """The default of an option; None where it has none, for which click has an object of its own from 8.3 on."""
+    return option.to_info_dict()["default"]
+
+
 def takes_list(option: click.Option) -> bool:
     """Whether an option may have several values."""
     return option.multiple or isinstance(option.type, (Values, Flag))
@@ -214,7 +219,7 @@ def _value(option: click.Option, value: Any, where: str) -> Any:
     Raises:
         InputError: it is of another type; `where` begins the message.
     """
-    if value == [] and option.multiple and option.default:  # else it would have its default after all
+    if value == [] and option.multiple and default_of(option):  # else it would have its default after all
         raise InputError(f"{where} has no values; give one or more, or leave it out")
     if takes_list(option) and isinstance(value, list):
         return [_single(option, each, where) for each in value]

@@ -44,7 +44,7 @@ class Job(Frozen):
     """
 
     experiment: Experiment = Experiment()
-    strategy: AnyStrategy = option(Single(), "how replicas train together; repeatable", "Training", common=True)
+    strategy: AnyStrategy = option(Single(), "how replicas train together", "Training", common=True, shown="single")
     framework: Annotated[str, NameIn("facesim.spec.frameworks:FRAMEWORKS")] = option(
         "tensorflow", "what computes: tensorflow, or torch or jax where facesim-cluster[torch] or [jax] is installed",
         "Training", common=True,

@@ -171,6 +171,7 @@ def test_an_option_that_collects_values_is_given_as_often_as_one_likes(tmp_path)
         ("data = 5", "data is a whole number (5); it has to be a text"),
         ("data = 1979-05-27", "data is a date or time"),
         ("strategy = [1]", "strategy is a whole number (1); it has to be a text, or a list of them"),
+        ("strategy = []", "strategy has no values; give one or more, or leave it out"),
         ("strategy = 'ps-asinc'", "did you mean ps-async?"),
         ("learning_rate = 1\nlearning-rate = 2", "learning_rate is given twice"),
         ('data = "a\\u0000b"', "NUL"),
@@ -190,7 +191,7 @@ def test_a_configuration_that_is_wrong_says_where_and_what(tmp_path, content, me
 def test_a_configuration_gives_defaults_of_every_type(tmp_path):
     file = tmp_path / "study.toml"
     file.write_text(
-        'strategy = "single"\nepochs = 3\nlearning-rate = 1\naugment = true\nsubset = ["images=5", "all"]\n'
+        'strategy = "single"\nepochs = 3\nlearning-rate = 1\naugment = true\nsubset = ["images=5", "all"]\ntrack = []\n'
     )
 
     command = facesim_here("--config", file, "--dry-run", "--epochs", "4", "--data", "rendered")

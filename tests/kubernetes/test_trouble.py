@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 
 import pytest
@@ -199,3 +200,17 @@ def test_a_doctor_looks_at_the_cluster_and_the_claim(cluster, faces):
 
     assert (findings["cluster"].level, findings["claim"].level) == ("ok", "ok")
     assert (missing[-1].level, '"other" not found' in missing[-1].finding) == ("fail", True)
+
+
+def test_a_doctor_is_asked_about_the_job_that_is_to_run(cluster, monkeypatch):
+    for name in ("_python", "_machine", "_tensorflow", "_kernels", "_network", "_containers", "_disk"):
+        monkeypatch.setattr(f"facesim.cli.doctor.{name}", lambda: iter(()))
+    cluster.namespace = "team"
+    job = ("--backend", "kubernetes", "--namespace", "team", "--kube-context", "test", "--framework", "torch")
+
+    found = facesim_here("doctor", *job, "--json")
+    missing = facesim_here("doctor", *job, "--storage-claim", "other", "--json")
+
+    assert [(one["name"], one["level"]) for one in json.loads(found.output)] == [("cluster", "ok"), ("claim", "ok")]
+    assert "namespace team" in found.output
+    assert (missing.code, '\\"other\\" not found' in missing.output) == (1, True), missing.output
