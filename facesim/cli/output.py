@@ -69,15 +69,15 @@ def padded(text: str, cells: int) -> str:
     return text + " " * (cells - cell_len(text))
 
 
-def console() -> Console:
-    """Standard output for tables and live displays."""
+def console(stderr: bool = False) -> Console:
+    """Standard output, or error, for tables and live displays."""
     from rich.console import Console
 
     class Output(Console):
         def on_broken_pipe(self) -> None:
             raise  # noqa: PLE0704 - called where the error is handled; rich itself would end the process here
 
-    return Output()
+    return Output(stderr=stderr)
 
 
 def in_colour() -> bool | None:

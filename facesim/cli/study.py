@@ -216,17 +216,17 @@ def observers(
     as_json: bool, json_lines: Path | None = None, track: Sequence[str] = (), output: Path = Path("runs")
 ) -> list[Observer]:
     """What shows how a study goes: on a terminal, or wherever text is printed, in a file for machines, and in trackers,
-    which keep their local files in `output`.
+    which keep their local files in `output`. Where standard output is for machines, standard error has the notices.
     """
     from facesim.study.observers import JsonLines
-    from facesim.study.progress import display
+    from facesim.study.progress import Notices, display
 
     others: list[Observer] = [JsonLines(json_lines)] if json_lines else []
     if track:
         from facesim.tracking.observer import Tracking
 
         others += [Tracking(name, output) for name in track]
-    return [*([] if as_json else [display(console())]), *others]
+    return [Notices(console(stderr=True)) if as_json else display(console()), *others]
 
 
 def _finished(
