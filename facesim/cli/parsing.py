@@ -17,6 +17,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from facesim.cli.output import writing
+from facesim.planning import quantities
 from facesim.spec.study import OF_THE_FILE
 from facesim.util.errors import InputError
 from facesim.util.files import read_toml
@@ -74,6 +75,18 @@ class Number(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{number} is not a finite number.", param, ctx)
         return number
+
+
+class Dollars(click.types.FloatParamType):
+    """An amount of money, `$5`; a TOML file may have it as a number."""
+
+    name = "dollars"
+
+    def __init__(self, option: str):
+        self._option = option
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return quantities.dollars(str(value), self._option)
 
 
 def listed(value: Any, kind: click.ParamType, param: click.Parameter | None, ctx: click.Context | None) -> list[Any]:

@@ -201,10 +201,38 @@ def test_a_configuration_gives_defaults_of_every_type(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("study.toml", 'strategy = "single"\ndata = "rendered"\n'),
+        ("study.json", '{"strategy": "single", "data": "rendered"}'),
+    ],
+)
+def test_a_configuration_may_begin_with_the_mark_of_an_editor(tmp_path, name, content):
+    file = tmp_path / name
+    file.write_text(content, encoding="utf-8-sig")
+
+    command = facesim_here("--config", file, "--dry-run")
+
+    assert [one["job"]["strategy"]["name"] for one in json.loads(command.output)["runs"]] == ["single"]
+
+
+@pytest.mark.parametrize("command", ["plan", "tune"])
+@pytest.mark.parametrize("budget", ["5", "5.0", "'$5'", "'5 dollars'"])
+def test_a_budget_in_a_file_is_a_number_or_a_text(tmp_path, command, budget):
+    file = tmp_path / "options.toml"
+    file.write_text(f"budget = {budget}\n")
+
+    context = cli.facesim.commands[command].make_context(command, ["--config", str(file)])
+
+    assert context.params["budget"] == 5
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--recipe", "moderne"], "did you mean modern?"),
         (["--backend", "dockr"], "did you mean docker?"),
+        (["tune", "--budget", "much"], "--budget 'much' is no amount of money"),
         (["run", "--model", "paper-cn"], "did you mean paper-cnn?"),
         (["--learnig-rate", "1"], "Did you mean"),
         (["comparr"], "Did you mean"),
