@@ -148,7 +148,7 @@ def test_a_run_that_goes_on_keeps_its_faults_unless_it_gets_others():
     assert changed_job(job, {"workers": 3}).faults == job.faults
     assert changed_job(job, {"faults": named}) == job_with(named)
     assert changed_job(job, {"faults": "random:7"}) == job_with(read_faults("random:7"))
-    assert changed_job(job, {"faults": ()}).faults == ()
+    assert changed_job(job, {"faults": ()}).faults == changed_job(job, {"faults": ""}).faults == ()
 
 
 def test_faults_of_any_task_are_of_any_that_a_run_has_when_it_goes_on():
