@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from facesim.cli import facesim
 from facesim.cli.completion import script
 from facesim.spec.job import options
+from tests.cli.test_documentation import every_command
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,7 +42,7 @@ def test_the_documentation_has_options_and_metrics_as_they_are(words, page):
     )
 
 
-@pytest.mark.parametrize("command", facesim.commands.values(), ids=str)
+@pytest.mark.parametrize("command", [one for _, one in every_command(facesim)], ids=lambda one: one.name)
 def test_help_and_documentation_show_defaults_in_words(command):
     texts = [command.get_help(click.Context(command)), *(getattr(one, "help", "") or "" for one in command.params)]
 
