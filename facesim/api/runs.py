@@ -127,7 +127,8 @@ class Run:
         return Recognizer(self._run, before_loading=before_loading, **options)
 
     def resume(self, *, observers: Iterable[Observer] | None = None, **changes: Any) -> Run:
-        """Continue a run that did not complete, from its newest checkpoint; `changes` are options such as `workers`.
+        """Continue a run that did not complete, from its newest checkpoint; `changes` are options such as `workers`, or
+        `faults` in place of those that it has.
 
         Raises:
             InputError: it cannot continue, or not with these changes; nothing has been changed then.

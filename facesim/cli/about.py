@@ -12,6 +12,7 @@ from facesim.cli.parsing import Choice, command
 from facesim.cli.quiet import hush_tensorflow
 from facesim.models import HEADS, MODELS
 from facesim.spec.recipes import RECIPES
+from facesim.spec.strategies import STRATEGIES
 
 
 @command()
@@ -67,20 +68,27 @@ def recipes(as_json: bool) -> None:
 
 
 @command()
-@job_options(only=("backend", "strategy", "workers", "ps", "instance_type", "ps_instance_type", "max_run",
-                   "region", "role", "bucket", "bucket_owner", "image", "keep_alive_s"))  # fmt: skip
+@click.option("--strategy", type=Choice(list(STRATEGIES)),
+              help="how replicas train together  [default: ps-async; of torch and jax allreduce]")  # fmt: skip
+@job_options(only=("backend", "framework", "workers", "workers_per_host", "ps", "instance_type", "ps_instance_type",
+                   "max_run", "region", "role", "bucket", "bucket_owner", "image", "keep_alive_s",
+                   "namespace", "kube_context", "storage_claim", "storage"))  # fmt: skip
 @click.option("--spot", is_flag=True, help="with spot capacity")
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
-def doctor(as_json: bool, spot: bool, strategy: str | None, **options: Any) -> int:
+def doctor(as_json: bool, spot: bool, strategy: str | None, framework: str | None, **options: Any) -> int:
     """Check that this machine can run facesim, and say what to do where it cannot.
 
     With --backend sagemaker also the account: credentials, role, bucket, image, and quotas for the job that the other
-    options describe (the cluster of the default study, if there are none).
+    options describe (the cluster of the default study, if there are none). With --backend kubernetes the cluster:
+    whether it has JobSets, and the storage of such a job.
     """
     from facesim.cli.doctor import examine
     from facesim.spec.job import make_job
 
-    checks = examine(make_job(strategy=strategy or "ps-async", spot=spot or None, **options))
+    if strategy is None:
+        coordinated = framework is None or framework in STRATEGIES["ps-async"].trainers
+        strategy = "ps-async" if coordinated else "allreduce"
+    checks = examine(make_job(strategy=strategy, framework=framework, spot=spot or None, **options))
     if as_json:
         echo_json([check._asdict() for check in checks])
     else:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import click
 
-from facesim.cli.output import echo, echo_json
+from facesim.cli.output import agreed, echo, echo_json
 from facesim.cli.parsing import Choice, command, group
 from facesim.util.errors import InputError, doing
 
@@ -109,7 +108,7 @@ def setup(
         echo(f"account {account.id}, {account.region}: role, bucket and repository are there, as they should be")
         return
     question = f"change account {account.id}, {account.region}?"
-    if not yes and not (sys.stdin.isatty() and click.confirm(question, default=False, err=True)):
+    if not yes and not agreed(question):
         raise InputError("nothing was changed; give --yes to make what is missing without being asked")
     for step in steps:
         with asking(step.what):

@@ -15,6 +15,8 @@ import psutil
 
 from cluster.surroundings import python, without_settings
 from facesim.backends.base import Finding as Check
+from facesim.spec.frameworks import FRAMEWORKS, TENSORFLOW
+from facesim.util.errors import InputError
 
 if TYPE_CHECKING:
     from facesim.spec.job import Job
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 def examine(job: Job) -> list[Check]:
     """Every check of this machine, in order, and those of the backend that is to run `job`."""
     looks = (_python, _machine, _tensorflow, _kernels, _network, _containers, _disk)
-    return [*(check for look in looks for check in look()), *job.backend.open().examine(job)]
+    return [*(check for look in looks for check in look()), *_framework(job), *job.backend.open().examine(job)]
 
 
 def _python() -> Iterator[Check]:
@@ -62,6 +64,17 @@ def _tensorflow() -> Iterator[Check]:
         return
     tensorflow, keras = look.stdout.split()
     yield Check("TensorFlow", "ok", f"{tensorflow} with Keras {keras}, imported in {time.perf_counter() - begin:.1f} s")
+
+
+def _framework(job: Job) -> Iterator[Check]:
+    """Whether what is to train here, where that is not TensorFlow, is installed."""
+    if job.framework == TENSORFLOW or job.backend.frameworks is not None:  # then an image has it
+        return
+    try:
+        FRAMEWORKS[job.framework].check()
+        yield Check(job.framework, "ok", "installed")
+    except InputError as error:
+        yield Check(job.framework, "fail", str(error))
 
 
 def _kernels() -> Iterator[Check]:

@@ -62,6 +62,11 @@ def echo_json(content: Any) -> None:
     echo(json.dumps(json_content(content), indent=1, default=str))
 
 
+def agreed(question: str) -> bool:
+    """Whether a user at a terminal answers the question, on standard error, with yes; False where nobody can."""
+    return sys.stdin is not None and sys.stdin.isatty() and click.confirm(question, default=False, err=True)
+
+
 def padded(text: str, cells: int) -> str:
     """`text` with blanks behind it until it is so wide on a terminal, where a letter takes one cell, two or none."""
     from rich.cells import cell_len
@@ -69,15 +74,15 @@ def padded(text: str, cells: int) -> str:
     return text + " " * (cells - cell_len(text))
 
 
-def console() -> Console:
-    """Standard output for tables and live displays."""
+def console(stderr: bool = False) -> Console:
+    """Standard output, or error, for tables and live displays."""
     from rich.console import Console
 
     class Output(Console):
         def on_broken_pipe(self) -> None:
             raise  # noqa: PLE0704 - called where the error is handled; rich itself would end the process here
 
-    return Output()
+    return Output(stderr=stderr)
 
 
 def in_colour() -> bool | None:

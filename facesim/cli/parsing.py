@@ -17,6 +17,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from facesim.cli.output import writing
+from facesim.planning import quantities
 from facesim.spec.study import OF_THE_FILE
 from facesim.util.errors import InputError
 from facesim.util.files import read_toml
@@ -76,6 +77,18 @@ class Number(click.FloatRange):
         return number
 
 
+class Dollars(click.types.FloatParamType):
+    """An amount of money, `$5`; a TOML file may have it as a number."""
+
+    name = "dollars"
+
+    def __init__(self, option: str):
+        self._option = option
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return quantities.dollars(str(value), self._option)
+
+
 def listed(value: Any, kind: click.ParamType, param: click.Parameter | None, ctx: click.Context | None) -> list[Any]:
     """The values of a type that a list has, or a text with commas between them, or the one that is given."""
     parts = value.split(",") if isinstance(value, str) else value if isinstance(value, (list, tuple)) else [value]
@@ -119,6 +132,11 @@ class Flag(click.types.BoolParamType):
 def kind_of(option: click.Option) -> click.ParamType:
     """The type of one value of an option."""
     return option.type.kind if isinstance(option.type, Values) else option.type
+
+
+def default_of(option: click.Option) -> Any:
+    """The default of an option; None where it has none, for which click has an object of its own from 8.3 on."""
+    return option.to_info_dict()["default"]
 
 
 def takes_list(option: click.Option) -> bool:
@@ -214,7 +232,7 @@ def _value(option: click.Option, value: Any, where: str) -> Any:
     Raises:
         InputError: it is of another type; `where` begins the message.
     """
-    if value == [] and option.multiple and option.default:  # else it would have its default after all
+    if value == [] and option.multiple and default_of(option):  # else it would have its default after all
         raise InputError(f"{where} has no values; give one or more, or leave it out")
     if takes_list(option) and isinstance(value, list):
         return [_single(option, each, where) for each in value]

@@ -11,7 +11,7 @@ import click
 
 from facesim.cli.options import GroupedCommand, command_option, help_all, job_options
 from facesim.cli.output import echo, echo_json
-from facesim.cli.parsing import Choice, read_config
+from facesim.cli.parsing import Choice, Dollars, read_config
 from facesim.planning import TRIED, quantities
 from facesim.spec.strategies import STRATEGIES
 
@@ -29,15 +29,6 @@ OF_THE_EXPERIMENT = (
 )  # fmt: skip
 
 FILE = click.Path(path_type=Path)
-
-
-class _Dollars(click.types.FloatParamType):
-    """An amount of money; a TOML file may have it as a number."""
-
-    name = "dollars"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return quantities.dollars(str(value), "--budget")
 
 
 class _Share(click.types.FloatParamType):
@@ -93,7 +84,8 @@ class _Counts(click.types.IntParamType):
 @command_option("--local-steps", type=click.IntRange(1, 10_000), default=8, show_default=True, group="Cluster",
      common=False, help="local-sgd: steps between averagings")  # fmt: skip
 @command_option("--deadline", group="Cost and spot", help="how long it may take, such as 2h or 90m")
-@command_option("--budget", type=_Dollars(), group="Cost and spot", help="US dollars that it may cost, such as 5")
+@command_option("--budget", type=Dollars("--budget"), group="Cost and spot",
+     help="US dollars that it may cost, such as 5")  # fmt: skip
 @command_option(
     "--min-accuracy", type=_Share(), group="Training", help="held-out accuracy that it must reach, such as 0.95 or 95 %"
 )

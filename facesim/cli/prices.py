@@ -56,11 +56,14 @@ def prices(ctx: click.Context, as_json: bool) -> None:
 @prices.command()
 @click.option("--region", default="us-east-1", show_default=True, help="AWS region whose prices are wanted")
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
-def refresh(region: str, as_json: bool) -> None:
+@click.pass_context
+def refresh(ctx: click.Context, region: str, as_json: bool) -> None:
     """Fetch the prices of a region from AWS' public list, and what spot capacity saves; they are used from then on.
 
     No account is needed; where the list is out of reach, the Pricing API is asked, which needs credentials."""
     from facesim.billing.refresh import refresh as fetch
+
+    as_json = as_json or bool(ctx.parent and ctx.parent.params["as_json"])  # facesim prices --json refresh
 
     def progress(products: int) -> None:
         if not as_json:

@@ -7,15 +7,16 @@ from typing import Any
 import click
 
 from facesim.cli.output import echo, echo_json
-from facesim.cli.parsing import OF_THE_COMMAND, OpenChoice, Values, command, kind_of, takes_list
+from facesim.cli.parsing import OF_THE_COMMAND, OpenChoice, Values, command, default_of, kind_of, takes_list
 from facesim.spec.job import options, schema_of
 from facesim.spec.options import GROUPS
 
 _INTRODUCTION = """\
 # Options
 
-Every option of `facesim compare` and `facesim run`. On the command line it is written as here: `--learning-rate 0.001`.
-In a TOML file (`--config`) and in Python it has no dashes: `learning_rate = 0.001`, `facesim.run(learning_rate=0.001)`.
+Every option of `facesim compare`, and of `facesim run`, whose default strategy is `single` alone. On the command line
+it is written as here: `--learning-rate 0.001`. In a TOML file (`--config`) and in Python it has no dashes:
+`learning_rate = 0.001`, `facesim.run(learning_rate=0.001)`.
 
 Every option of a job takes a list, which makes a study of all combinations: `--workers 1,2,4 --batch 16,32`, in a file
 `workers = [1, 2, 4]`. Texts that may hold commas, such as paths, are repeated: `--data orl --data photos`. What is yes
@@ -82,8 +83,8 @@ def _schema(param: click.Option) -> dict[str, Any]:
         schema = schema_of(known)
     else:
         schema = {"description": param.help, **_type(param)}
-        if isinstance(param.default, (bool, int, str)):
-            schema["default"] = param.default
+        if isinstance(default := default_of(param), (bool, int, str)):
+            schema["default"] = default
     if not takes_list(param):
         return schema
     about = {key: schema.pop(key) for key in ("description", "default") if key in schema}
@@ -139,13 +140,15 @@ def _line(cells: list[str]) -> str:
 def _row(param: click.Option) -> str:
     known = options().get(param.name or "")
     flags = " / ".join(f"`{flag}`" for flag in (*param.opts, *param.secondary_opts))
-    meaning, default = (param.help or "").partition("  [default: ")[0], ""
-    if known:
-        default = known.shown_default
-    elif not param.is_flag or param.secondary_opts:
-        given = param.default if isinstance(param.default, (list, tuple)) else [param.default]
-        default = ", ".join("yes" if value is True else str(value) for value in given if value is not None)
-    return _line([flags, _values(param), default, meaning])
+    meaning, default = (param.help or "").partition("  [default: ")[0], default_of(param)
+    if known and default is None:
+        shown = known.shown_default
+    elif param.is_flag and not param.secondary_opts:
+        shown = ""
+    else:
+        given = default if isinstance(default, (list, tuple)) else [default]
+        shown = ", ".join("yes" if value is True else str(value) for value in given if value is not None)
+    return _line([flags, _values(param), shown, meaning])
 
 
 def _values(param: click.Option) -> str:

@@ -80,11 +80,20 @@ def list_(
     if studies:
         from facesim.cli.stored import list_studies
 
-        if backend or tags or region:
-            raise click.UsageError("--studies has no meaning with --backend, --tag or --region: leave these out")
+        if backend or tags or region or namespace or kube_context:
+            raise click.UsageError(
+                "--studies has no meaning with --backend, --tag, --region, --namespace or --kube-context: leave these "
+                "out"
+            )
         return list_studies(folder, as_json)
     if backend is not None and BACKENDS[backend].can_attach:
-        return _list_of(backend, _options(region=region, namespace=namespace, kube_context=kube_context), as_json)
+        if tags and not BACKENDS[backend].lists_tags:
+            raise click.UsageError(
+                f"--tag has no meaning with --backend {backend}, whose list says no tags of jobs: leave it out, or "
+                "list a folder of runs without --backend"
+            )
+        where = _options(region=region, namespace=namespace, kube_context=kube_context)
+        return _list_of(backend, where, as_json, tags)
     if region is not None:
         raise click.UsageError("--region is of the list that AWS has: give --backend sagemaker, too")
     if namespace is not None or kube_context is not None:
@@ -92,18 +101,26 @@ def list_(
             "--namespace and --kube-context are of the list that a cluster has: give --backend kubernetes, too"
         )
     statuses, damaged = runs_of(folder, backend)
-    tagged = [run_status for run_status in statuses if has_tags(run_status.tags, tags)]
-    _show_list(tagged, f"no runs in {folder}" + (f" with {' '.join(tags)}" if tags else ""), as_json)
+    tagged = _tagged(statuses, tags)
+    _show_list(tagged, f"no runs in {folder}{_with(tags)}", as_json)
     for text in damaged:
         echo(f"left out: {text}", err=True)
 
 
-def _list_of(backend: str, options: dict[str, str], as_json: bool) -> None:
-    """Show the runs that a backend itself has a list of."""
+def _tagged(statuses: Iterable[Status], tags: tuple[str, ...]) -> list[Status]:
+    return [run_status for run_status in statuses if has_tags(run_status.tags, tags)]
+
+
+def _with(tags: tuple[str, ...]) -> str:
+    return f" with {' '.join(tags)}" if tags else ""
+
+
+def _list_of(backend: str, options: dict[str, str], as_json: bool, tags: tuple[str, ...] = ()) -> None:
+    """Show the runs that a backend itself has a list of, those with all of the tags."""
     from facesim.backends.targets import with_options
 
     spec = with_options(BACKENDS[backend](), options)
-    _show_list(spec.open().jobs(spec), f"no runs of facesim's at {backend}", as_json)
+    _show_list(_tagged(spec.open().jobs(spec), tags), f"no runs of facesim's at {backend}{_with(tags)}", as_json)
 
 
 def _show_list(statuses: list[Status], nothing: str, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facesim.cli.output import echo, echo_json
+from facesim.cli.output import agreed, echo, echo_json
 from facesim.cli.parsing import command
 from facesim.cli.runs import has_tags, tag_option
 from facesim.util.errors import InputError, doing
@@ -83,7 +84,7 @@ def show(named: str, folder: Path, as_json: bool) -> None:
                 name: None if run is None else {"directory": str(run.directory), **_result(run)}
                 for name, run, _ in study_file.runs()
             },
-            "continue": f"facesim study run {study_file.file}",
+            "continue": f"facesim study run {shlex.quote(str(study_file.file))}",
         }
     if as_json:
         echo_json(content)
@@ -159,8 +160,8 @@ def rm(named: tuple[str, ...], folder: Path, tags: tuple[str, ...], yes: bool) -
         echo("there is nothing to remove")
         return
     names = [*(str(run.directory) for run in runs.values()), *map(str, files)]
-    if not yes:
-        click.confirm(f"remove {len(names)}: {', '.join(names)}?", abort=True)
+    if not yes and not agreed(f"remove {len(names)}: {', '.join(names)}?"):
+        raise InputError("nothing was removed; give --yes to remove without being asked")
     for run in runs.values():
         left = _left_elsewhere(run)
         with doing(f"remove {run.directory}", "remove it by hand, or as the user who ran it"):
@@ -248,11 +249,17 @@ def _run(named: str) -> Run:
 
 def _facts(run: Run, whole: bool = False) -> dict[str, Any]:
     """A run as data: its options, `whole` or without those that are the default, and what came of it."""
+    from facesim.report.settings import faults_in_words
     from facesim.spec.job import flat, options
 
-    table, given = options(), {name: value for name, value in flat(run.job()).items() if value is not None}
+    job, table = run.job(), options()
+    given = {name: value for name, value in flat(job).items() if value is not None}
     always = ("strategy", "backend")
     shown = {name: value for name, value in given.items() if whole or name in always or value != table[name].default}
+    if job.spot is not None:
+        shown["spot"] = True
+    if job.faults:
+        shown["faults"] = faults_in_words(fault.model_dump(exclude_defaults=True) for fault in job.faults)
     return {"run": run.id, "directory": str(run.directory), "options": shown, "result": _result(run)}
 
 

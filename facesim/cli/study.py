@@ -109,7 +109,6 @@ def run(ctx: click.Context, resumed: Path | None, **options: Any) -> int:
 def _resume(directory: Path, options: dict[str, Any], as_json: bool) -> int:
     from facesim import api
     from facesim.runs.directory import Run
-    from facesim.spec.faults import read_faults
     from facesim.study.observers import Interrupted
 
     for name in ("seeds", "output", "dry_run", "parallel", "again"):
@@ -119,15 +118,13 @@ def _resume(directory: Path, options: dict[str, Any], as_json: bool) -> int:
                 field=name,
             )
     observed = (options.get("json_lines"), options.get("track", ()), directory.parent)
-    not_of_the_run = ("as_json", "faults", "json_lines", "track")
+    not_of_the_run = ("as_json", "json_lines", "track")
     changes = {name: value for name, value in options.items() if name not in not_of_the_run}
     for name, value in changes.items():
         if varies(name, value):
             raise InputError(
                 f"{flag(name)} has several values, and the run that continues has one: give one", field=name
             )
-    if "faults" in options:
-        changes["faults"] = read_faults(options["faults"])
     interrupted = Interrupted()
     run = api.Run(Run.open(directory)).resume(observers=[*observers(as_json, *observed), interrupted], **changes)
     return _finished([run], directory.parent, as_json, interrupted.heard)
@@ -223,17 +220,17 @@ def observers(
     as_json: bool, json_lines: Path | None = None, track: Sequence[str] = (), output: Path = Path("runs")
 ) -> list[Observer]:
     """What shows how a study goes: on a terminal, or wherever text is printed, in a file for machines, and in trackers,
-    which keep their local files in `output`.
+    which keep their local files in `output`. Where standard output is for machines, standard error has the notices.
     """
     from facesim.study.observers import JsonLines
-    from facesim.study.progress import display
+    from facesim.study.progress import Notices, display
 
     others: list[Observer] = [JsonLines(json_lines)] if json_lines else []
     if track:
         from facesim.tracking.observer import Tracking
 
         others += [Tracking(name, output) for name in track]
-    return [*([] if as_json else [display(console())]), *others]
+    return [Notices(console(stderr=True)) if as_json else display(console()), *others]
 
 
 def _finished(

@@ -9,7 +9,7 @@ import click
 
 from facesim.cli.options import GroupedCommand, command_option, help_all, job_options
 from facesim.cli.output import echo, echo_json
-from facesim.cli.parsing import Choice, Choices, Number, flattened, read_config
+from facesim.cli.parsing import Choice, Choices, Dollars, Number, flattened, read_config
 from facesim.cli.study import INTERRUPTED, observers
 from facesim.planning import quantities
 from facesim.tracking import TRACKERS
@@ -31,9 +31,8 @@ _FILE = click.Path(path_type=Path)
      help="share of the training images to test trials on; the held-out ones are left alone  [default: the part val of "
      "the data's own split, or 0.2]")  # fmt: skip
 @command_option("--deadline", group="Cost and spot", help="how long all trials together may take, such as 2h or 90m")
-@command_option(
-    "--budget", metavar="DOLLARS", group="Cost and spot", help="US dollars that all trials may cost, such as 5"
-)
+@command_option("--budget", type=Dollars("--budget"), group="Cost and spot",
+     help="US dollars that all trials may cost, such as 5")  # fmt: skip
 @command_option("--tuner", type=Choice(["optuna", "sagemaker"]), default="optuna", show_default=True, group="Training",
      help="what proposes the values: Optuna on any backend, or with --backend sagemaker SageMaker's own tuner, in one "
      "tuning job at AWS")  # fmt: skip
@@ -57,7 +56,7 @@ def tune(
     trials: int,
     validation: float | None,
     deadline: str | None,
-    budget: str | None,
+    budget: float | None,
     output: Path,
     track: tuple[str, ...],
     dry_run: bool,
@@ -77,7 +76,7 @@ def tune(
         "trials": trials,
         "validation": validation,
         "budget_s": None if deadline is None else quantities.seconds(deadline, "--deadline"),
-        "budget_usd": None if budget is None else quantities.dollars(budget, "--budget"),
+        "budget_usd": budget,
         **{name: value for name, value in options.items() if value is not None},
     }
     if dry_run:

@@ -163,7 +163,7 @@ def _cfp_images(path: Path, folder: Path) -> dict[str, Path]:
 
 def _lines(path: Path) -> list[tuple[int, str]]:
     try:
-        lines = read_text(path).removeprefix("\ufeff").splitlines()
+        lines = read_text(path).splitlines()
     except (OSError, ValueError) as error:
         why = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else why_unread(error)
         raise InputError(f"{path}: {why}; get the file again") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from facesim.runs.records import JobFields, Scalar
@@ -33,8 +33,13 @@ def settings(job: JobFields) -> dict[str, Scalar]:
         spot = Spot().model_dump(mode="json") | job.spot
         given |= {f"spot_{name}": value for name, value in spot.items()}
     given["sampling_s"] = Job.model_fields["sampling_s"].default if job.sampling_s is None else job.sampling_s
-    given["faults"] = "; ".join(map(_fault, job.faults)) or None
+    given["faults"] = faults_in_words(job.faults) or None
     return {name: _plain(value) for name, value in given.items() if name not in _BESIDE_THE_RUN}
+
+
+def faults_in_words(faults: Iterable[Mapping[str, Any]]) -> str:
+    """Faults as a job records them, in words."""
+    return "; ".join(map(_fault, faults))
 
 
 def _fault(fault: Mapping[str, Any]) -> str:

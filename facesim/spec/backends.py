@@ -52,6 +52,7 @@ class BackendSpec(Frozen):
             machine's.
         disturbs_networks: whether faults can disturb the network between tasks.
         can_attach: whether a job outlives the command that submitted it and can be followed again.
+        lists_tags: whether the list that it has of its jobs says their tags.
         has_tuner: whether it has a tuner of its own, which searches hyperparameters.
         reads: schemes of addresses (`facesim.spec.remote`) that its hosts read data from themselves.
         frameworks: those that its hosts can have, by the image that they run; None: what this machine has.
@@ -67,6 +68,7 @@ class BackendSpec(Frozen):
     own_hosts: ClassVar[bool] = False
     disturbs_networks: ClassVar[bool] = False
     can_attach: ClassVar[bool] = False
+    lists_tags: ClassVar[bool] = False
     has_tuner: ClassVar[bool] = False
     reads: ClassVar[tuple[str, ...]] = ()
     frameworks: ClassVar[tuple[str, ...] | None] = None
@@ -245,6 +247,7 @@ class Kubernetes(_Containers, _Remote):
 
     summary = "a Kubernetes cluster, each host a pod of a JobSet"
     implementation = "facesim.backends.kubernetes.backend:BACKEND"
+    lists_tags = True
 
     name: Literal["kubernetes"] = "kubernetes"
     kube_context: str | None = option(None, "context of the kubeconfig file", "Kubernetes", shown="the current one")

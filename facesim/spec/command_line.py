@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from facesim.spec.job import Job, flat, make_job, options
+from facesim.spec.job import DEFAULTS, Job, flat, make_job, options
 
 
 def as_command(job: Job, seeds: Sequence[int]) -> str:
@@ -15,7 +15,9 @@ def as_command(job: Job, seeds: Sequence[int]) -> str:
     """
     table, values = options(), flat(job)
     chosen = {name: values[name] for name in ("strategy", "backend", "recipe")}
-    usual = flat(make_job(**chosen, spot=job.spot is not None))
+    # Not every strategy is trained by the default framework.
+    usual = flat(make_job(**chosen, framework=job.framework, spot=job.spot is not None))
+    usual["framework"] = DEFAULTS["framework"]
     words = ["facesim", "run", *(word for name, value in chosen.items() for word in (table[name].flag, str(value)))]
     if job.spot is not None:
         words.append("--spot")

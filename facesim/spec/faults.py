@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import pydantic
 from pydantic import ConfigDict, Field, model_validator
@@ -126,16 +126,28 @@ def _random(given: Any, source: str) -> list[dict[str, Any]]:
     ]
 
 
-def make_faults(given: Sequence[dict[str, Any]], tasks: list[str], hosts: list[str]) -> tuple[Fault, ...]:
-    """Checked faults for a job of these tasks and hosts, with every target named.
+class Targets(NamedTuple):
+    """What faults can strike in a job."""
+
+    tasks: list[str]
+    hosts: list[str]
+
+    def of(self, kind: str) -> list[str]:
+        from cluster.faults import TARGET
+
+        return self.hosts if TARGET.get(kind) == "host" else self.tasks
+
+
+def make_faults(given: Sequence[dict[str, Any]], targets: Targets) -> tuple[Fault, ...]:
+    """Checked faults for a job, with every target named.
 
     Raises:
         InputError: one has a value that is not allowed, or names a task or host that the job does not have.
     """
-    return tuple(_make(position, one, tasks, hosts) for position, one in enumerate(given, 1))
+    return tuple(_make(position, one, targets) for position, one in enumerate(given, 1))
 
 
-def _make(position: int, given: dict[str, Any], tasks: list[str], hosts: list[str]) -> Fault:
+def _make(position: int, given: dict[str, Any], targets: Targets) -> Fault:
     try:
         fault = Fault.model_validate(given)
     except pydantic.ValidationError as error:
@@ -144,13 +156,33 @@ def _make(position: int, given: dict[str, Any], tasks: list[str], hosts: list[st
         raise InputError(f"--faults: fault {position}: {field} {problem['msg']}, not {problem['input']!r}") from None
     if fault.kind == "fill":
         return fault
-    from cluster.faults import TARGET
-
-    there = hosts if TARGET.get(fault.kind) == "host" else tasks
+    there = targets.of(fault.kind)
     for target in fault.targets:
         if target not in there:
             raise InputError(f"--faults: fault {position}: there is no {target!r}; this job has {', '.join(there)}")
     return fault.model_copy(update={"targets": fault.targets or tuple(there)})
+
+
+def kept_faults(faults: Sequence[Fault], before: Targets, now: Targets) -> tuple[Fault, ...]:
+    """The faults of a job that goes on with other tasks and hosts. One that could strike each of those before, as where
+    nobody named any, can strike each of those now.
+
+    Raises:
+        InputError: one strikes a task or host that is not there any more.
+    """
+    return tuple(_kept(fault, before.of(fault.kind), now.of(fault.kind)) for fault in faults)
+
+
+def _kept(fault: Fault, before: list[str], now: list[str]) -> Fault:
+    if set(fault.targets) == set(before):
+        return fault.model_copy(update={"targets": tuple(now)})
+    if gone := [target for target in fault.targets if target not in now]:
+        raise InputError(
+            f"--faults: the run has a fault ({fault.kind}) for {', '.join(gone)}, which it would not have any more, "
+            f"only {', '.join(now)}; give --faults anew, for the run as it is to go on, or keep its tasks",
+            field="faults",
+        )
+    return fault
 
 
 def check_network(faults: tuple[Fault, ...], backend: BackendSpec) -> None:

@@ -21,7 +21,7 @@ from pydantic import model_validator
 from facesim.spec.backends import BACKENDS, AnyBackend, Local
 from facesim.spec.base import Frozen
 from facesim.spec.experiment import Experiment
-from facesim.spec.faults import Fault, make_faults
+from facesim.spec.faults import Fault, Targets, kept_faults, make_faults, read_faults
 from facesim.spec.frameworks import FRAMEWORKS, TENSORFLOW
 from facesim.spec.options import NameIn, Option, fields, flag, option
 from facesim.spec.recovery import Recovery
@@ -44,7 +44,7 @@ class Job(Frozen):
     """
 
     experiment: Experiment = Experiment()
-    strategy: AnyStrategy = option(Single(), "how replicas train together; repeatable", "Training", common=True)
+    strategy: AnyStrategy = option(Single(), "how replicas train together", "Training", common=True, shown="single")
     framework: Annotated[str, NameIn("facesim.spec.frameworks:FRAMEWORKS")] = option(
         "tensorflow", "what computes: tensorflow, or torch or jax where facesim-cluster[torch] or [jax] is installed",
         "Training", common=True,
@@ -217,9 +217,9 @@ def schema_of(one: Option) -> dict[str, Any]:
     )
 
 
-def make_job(*, faults: Sequence[dict[str, Any]] = (), **given: Any) -> Job:
+def make_job(*, faults: Sequence[dict[str, Any]] | str | None = (), **given: Any) -> Job:
     """Make a job from flat options (`epochs=5, workers=2, strategy="ps-async"`); what is left out, or None, is the
-    default. `faults` are as `facesim.spec.faults.read_faults` returns them. `spot=True`, or any option of
+    default. `faults` are as `facesim.spec.faults.read_faults` takes or returns them. `spot=True`, or any option of
     spot capacity unless `spot=False`, asks for spot capacity.
 
     Raises:
@@ -249,8 +249,14 @@ def make_job(*, faults: Sequence[dict[str, Any]] = (), **given: Any) -> Job:
         raise InputError.of(wrong)
     # Reads the files that it names: better told now. By name, for what capacity does lies on a floor above.
     resolve("facesim.billing.market:market")(job.spot, job.hosts, job.experiment.seed)
-    hosts = [f"algo-{number}" for number in range(1, job.hosts + 1)]
-    return job.model_copy(update={"faults": make_faults(faults, job.tasks, hosts)}) if faults else job
+    if not faults:
+        return job
+    read = read_faults(faults) if isinstance(faults, str) else faults
+    return job.model_copy(update={"faults": make_faults(read, _targets(job))})
+
+
+def _targets(job: Job) -> Targets:
+    return Targets(job.tasks, [f"algo-{number}" for number in range(1, job.hosts + 1)])
 
 
 def _nested(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[InputError]]:
@@ -320,10 +326,11 @@ def job_sha256(job: Job) -> str:
 
 
 def changed_job(job: Job, changes: dict[str, Any]) -> Job:
-    """The same experiment by the same strategy with other options, as `make_job` takes them: other workers, say.
+    """The same experiment by the same strategy with other options, as `make_job` takes them: other workers, say. It
+    keeps its faults unless they are changed.
 
     Raises:
-        InputError: a change would make it another experiment, or is not allowed.
+        InputError: a change would make it another experiment, is not allowed, or leaves a fault without its target.
     """
     current = flat(job)
     named = {name: value for name in ("strategy", "backend") if (value := changes.get(name)) is not None}
@@ -334,7 +341,9 @@ def changed_job(job: Job, changes: dict[str, Any]) -> Job:
     parts = ("experiment", "strategy")
     fixed = {name for name, one in options().items() if one.path[0] in parts and not one.about.resumable}
     _check_same(current, {name: value for name, value in flat(other).items() if name in fixed & current.keys()})
-    return other
+    if "faults" in changes:
+        return other
+    return other.model_copy(update={"faults": kept_faults(job.faults, _targets(job), _targets(other))})
 
 
 def _check_same(current: Mapping[str, Any], changed: Mapping[str, Any]) -> None:

@@ -90,31 +90,38 @@ class _Courses(Observer):
         return "" if left_s is None else f"the study: about {clock_time(left_s)} left"
 
 
-class _Lines(_Courses):
-    """A line when something begins or ends, and one every few seconds of training."""
+class Notices(_Courses):
+    """A line for what the user should know, and none of how far it is: for commands whose output is for machines."""
+
+    def _say(self, text: str) -> None:
+        self._print(text)
+
+    def noticed(self, text: str) -> None:
+        self._say(f"notice: {text}")
+
+    def happened(self, event: Event) -> None:
+        if text := in_words(event):
+            self._say(f"{self._course.title}: {text}")
+
+
+class _Lines(Notices):
+    """The same, a line when something begins or ends, and one every few seconds of training."""
 
     def __init__(self, console: Console):
         super().__init__(console)
         self._last_line = 0.0
 
     def _say(self, text: str) -> None:
-        self._print(text)
+        super()._say(text)
         self._last_line = time.monotonic()
 
     def preparing(self, what: str, done: int, due: int) -> None:
         if done == due or time.monotonic() - self._last_line > _LINE_EVERY_S:
             self._say(f"data: {what} {done}/{due}")
 
-    def noticed(self, text: str) -> None:
-        self._say(f"notice: {text}")
-
     def started(self, run: Run, position: int, jobs: int) -> None:
         super().started(run, position, jobs)
         self._say(f"{self._course.title}: starting in {run.directory}")
-
-    def happened(self, event: Event) -> None:
-        if text := in_words(event):
-            self._say(f"{self._course.title}: {text}")
 
     def tick(self) -> None:
         if self._course.update() and time.monotonic() - self._last_line > _LINE_EVERY_S:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facesim.report.statistics import wilson_interval
-from facesim.spec.job import flat, make_job
+from facesim.spec.command_line import as_command
+from facesim.spec.job import make_job
 from facesim.tuning.search import STOPPED, Search, Trial, in_words, run_search, spent, trials_of
 
 if TYPE_CHECKING:
@@ -58,12 +59,7 @@ class Findings:
         """What trains with the best settings, on all training images, and tests on the held-out ones."""
         if self.best is None:
             return None
-        job = self.search.job({})
-        defaults = flat(make_job(strategy=job.strategy.name, backend=job.backend.name))
-        defaults |= {"strategy": "single", "backend": "local"}  # of the command
-        unlike = {name: value for name, value in self.search.given.items() if value != defaults.get(name)}
-        options = in_words({name: value for name, value in unlike.items() if name not in ("seed", "faults")})
-        return " ".join(filter(None, ["facesim run", options, in_words(self.best.params), "--seeds 3"]))
+        return as_command(make_job(**{**self.search.given, **self.best.params}), range(3))
 
     def sentences(self) -> list[str]:
         """What there is to say, in words."""

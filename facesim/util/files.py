@@ -83,8 +83,10 @@ def read_bytes(path: str | Path) -> bytes:
 
 
 def read_text(path: str | Path) -> str:
-    """The same as text in UTF-8; a UnicodeDecodeError is a ValueError."""
-    return read_bytes(path).decode("utf-8")
+    """The same as text in UTF-8, without the mark that some editors begin it with; a UnicodeDecodeError is a
+    ValueError.
+    """
+    return read_bytes(path).decode("utf-8-sig")
 
 
 def _check_regular(mode: int) -> None:

@@ -350,6 +350,22 @@ def test_a_folder_of_runs_is_listed(hold, tmp_path, capsys):
     assert row[1:3] == ["ps-async", "docker"] and row[-1] == "team=faces"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--backend", "sagemaker", "--tag", "team=faces"], "--tag has no meaning with --backend sagemaker"),
+        (["--studies", "--namespace", "team"], "--studies has no meaning with"),
+        (["--studies", "--kube-context", "mine"], "--studies has no meaning with"),
+        (["--namespace", "team"], "give --backend kubernetes, too"),
+        (["--region", "eu-west-1"], "give --backend sagemaker, too"),
+    ],
+)
+def test_what_a_list_would_not_heed_is_refused(arguments, message, capsys):
+    assert main(["list", *arguments]) == 2
+
+    assert message in capsys.readouterr().err
+
+
 def test_a_folder_without_runs_is_no_error_and_one_that_is_not_there_is(tmp_path, capsys):
     assert main(["list", str(tmp_path)]) == 0
     assert f"no runs in {tmp_path}" in capsys.readouterr().out

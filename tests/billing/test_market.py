@@ -82,6 +82,7 @@ def test_the_same_seed_gives_the_same_capacity_and_another_seed_another():
         ),
         ("lives.csv", "vm,hours\na,1\nb,2\nc,6\n"),
         ("lives.csv", "# hours\n1\n2\n6\n"),
+        ("lives.csv", "\ufeffhours\n1\n2\n6\n"),
     ],
 )
 def test_observed_lifetimes_come_as_often_as_they_were_observed(tmp_path, name, content):
@@ -109,6 +110,12 @@ def test_a_trace_gives_the_hosts_that_it_has_and_takes_them_when_it_does(tmp_pat
     assert where.grant(0.0) == Capacity(0.0, 60.0)  # a goes
     assert where.grant(60.0) == Capacity(120.0, 180.0)  # b and c are there; b goes
     assert where.grant(180.0) == Capacity(360.0, 420.0)  # never two again: from the beginning
+
+
+def test_a_trace_may_begin_with_the_mark_of_an_editor(tmp_path):
+    marked = written(tmp_path, "marked.csv", "\ufeff" + TRACE.partition("\n")[2])
+
+    assert read_trace(Path(marked)) == read_trace(Path(written(tmp_path, "trace.csv", TRACE)))
 
 
 def test_one_host_of_a_trace_lives_until_it_is_removed(tmp_path):

@@ -233,6 +233,7 @@ def public(tmp_path):
 def test_the_public_list_gives_prices_and_spot_discounts_without_an_account(folder, without_boto3, public):
     answer = parse(prices("refresh", "--region", "eu-west-1", "--json", **public[1]))
 
+    assert parse(prices("--json", "refresh", "--region", "eu-west-1", **public[1])) == answer
     assert answer["usd_per_hour"] == {M5: 0.514, "ml.g6.xlarge": 1.1267}
     assert answer["spot_types"] == 2 and answer["notices"] == []
     kind = instance("ml.g6.xlarge")  # its price was not known before

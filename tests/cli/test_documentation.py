@@ -71,6 +71,24 @@ def test_every_command_of_a_page_is_one_and_has_these_options(page):
             pytest.fail(f"facesim {shlex.join(words)}: {error.format_message()}")
 
 
+def every_command(group: click.Group, names: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
+    """Every command that does something, by its words."""
+    for name, one in group.commands.items():
+        if isinstance(one, click.Group):
+            yield from every_command(one, (*names, name))
+        else:
+            yield " ".join((*names, name)), one
+
+
+def test_the_commands_that_print_no_json_are_named():
+    text = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    (listed,) = re.findall(r"These commands have no `--json`: (.*?)\. ", text)
+
+    without = [name for name, one in every_command(facesim) if not any("--json" in param.opts for param in one.params)]
+
+    assert sorted(re.findall(r"`([^`]+)`", listed)) == sorted(without)
+
+
 def test_the_examples_in_python_name_what_there_is():
     for page in PAGES:
         for block in re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):

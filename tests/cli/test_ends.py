@@ -171,6 +171,7 @@ def test_an_option_that_collects_values_is_given_as_often_as_one_likes(tmp_path)
         ("data = 5", "data is a whole number (5); it has to be a text"),
         ("data = 1979-05-27", "data is a date or time"),
         ("strategy = [1]", "strategy is a whole number (1); it has to be a text, or a list of them"),
+        ("strategy = []", "strategy has no values; give one or more, or leave it out"),
         ("strategy = 'ps-asinc'", "did you mean ps-async?"),
         ("learning_rate = 1\nlearning-rate = 2", "learning_rate is given twice"),
         ('data = "a\\u0000b"', "NUL"),
@@ -190,7 +191,7 @@ def test_a_configuration_that_is_wrong_says_where_and_what(tmp_path, content, me
 def test_a_configuration_gives_defaults_of_every_type(tmp_path):
     file = tmp_path / "study.toml"
     file.write_text(
-        'strategy = "single"\nepochs = 3\nlearning-rate = 1\naugment = true\nsubset = ["images=5", "all"]\n'
+        'strategy = "single"\nepochs = 3\nlearning-rate = 1\naugment = true\nsubset = ["images=5", "all"]\ntrack = []\n'
     )
 
     command = facesim_here("--config", file, "--dry-run", "--epochs", "4", "--data", "rendered")
@@ -200,10 +201,38 @@ def test_a_configuration_gives_defaults_of_every_type(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("study.toml", 'strategy = "single"\ndata = "rendered"\n'),
+        ("study.json", '{"strategy": "single", "data": "rendered"}'),
+    ],
+)
+def test_a_configuration_may_begin_with_the_mark_of_an_editor(tmp_path, name, content):
+    file = tmp_path / name
+    file.write_text(content, encoding="utf-8-sig")
+
+    command = facesim_here("--config", file, "--dry-run")
+
+    assert [one["job"]["strategy"]["name"] for one in json.loads(command.output)["runs"]] == ["single"]
+
+
+@pytest.mark.parametrize("command", ["plan", "tune"])
+@pytest.mark.parametrize("budget", ["5", "5.0", "'$5'", "'5 dollars'"])
+def test_a_budget_in_a_file_is_a_number_or_a_text(tmp_path, command, budget):
+    file = tmp_path / "options.toml"
+    file.write_text(f"budget = {budget}\n")
+
+    context = cli.facesim.commands[command].make_context(command, ["--config", str(file)])
+
+    assert context.params["budget"] == 5
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--recipe", "moderne"], "did you mean modern?"),
         (["--backend", "dockr"], "did you mean docker?"),
+        (["tune", "--budget", "much"], "--budget 'much' is no amount of money"),
         (["run", "--model", "paper-cn"], "did you mean paper-cnn?"),
         (["--learnig-rate", "1"], "Did you mean"),
         (["comparr"], "Did you mean"),

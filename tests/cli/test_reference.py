@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import jsonschema
 import pytest
 from click.testing import CliRunner
@@ -16,6 +17,7 @@ from click.testing import CliRunner
 from facesim.cli import facesim
 from facesim.cli.completion import script
 from facesim.spec.job import options
+from tests.cli.test_documentation import every_command
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,6 +40,21 @@ def test_the_documentation_has_options_and_metrics_as_they_are(words, page):
     assert (ROOT / "docs" / page).read_text(encoding="utf-8") == shown(*words), (
         f"run: facesim {' '.join(words)} > docs/{page}"
     )
+
+
+@pytest.mark.parametrize("command", [one for _, one in every_command(facesim)], ids=lambda one: one.name)
+def test_help_and_documentation_show_defaults_in_words(command):
+    texts = [command.get_help(click.Context(command)), *(getattr(one, "help", "") or "" for one in command.params)]
+
+    assert [text for text in texts if "default: name=" in text or "UNSET" in text] == []
+
+
+def test_the_documentation_shows_what_is_compared_and_no_default_where_there_is_none():
+    rows = {row.split("`")[1]: row.split(" | ") for row in shown("options").splitlines() if row.startswith("| `")}
+
+    assert rows["--strategy"][2] == "single, ps-async"
+    assert {rows[flag][2] for flag in ("--faults", "--config", "--json-lines", "--track")} == {""}
+    assert (rows["--output"][2], rows["--parallel"][2], rows["--backend"][2]) == ("runs", "1", "local")
 
 
 def test_every_option_is_in_the_schema(schema):

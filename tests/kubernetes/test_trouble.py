@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 
 import pytest
@@ -152,7 +153,8 @@ def test_commands_ask_the_cluster_about_a_run(cluster, faces, inputs, tmp_path, 
     def ask():
         shown["status"] = facesim_here("status", run.directory)
         shown["logs"] = facesim_here("logs", run.directory)
-        shown["list"] = facesim_here("list", "--backend", "kubernetes")
+        for tag in ("team=faces", "team=voices"):
+            shown[tag] = facesim_here("list", "--backend", "kubernetes", "--tag", tag)
         shown["cancel"] = facesim_here("cancel", run.directory)
         shown["again"] = facesim_here("cancel", run.directory)
 
@@ -161,7 +163,8 @@ def test_commands_ask_the_cluster_about_a_run(cluster, faces, inputs, tmp_path, 
     assert all(command.code == 0 for command in shown.values()), [command.errors for command in shown.values()]
     assert "facesim-one: Training" in shown["status"].output
     assert "facesim-one-worker-0-1.facesim-one  hello from" in shown["logs"].output
-    assert "team=faces" in shown["list"].output
+    assert "facesim-one" in shown["team=faces"].output and "team=faces" in shown["team=faces"].output
+    assert shown["team=voices"].output == "no runs of facesim's at kubernetes with team=voices\n"
     assert (events[-1]["outcome"], run.model_file.exists()) == ("stopped", True)
 
 
@@ -197,3 +200,17 @@ def test_a_doctor_looks_at_the_cluster_and_the_claim(cluster, faces):
 
     assert (findings["cluster"].level, findings["claim"].level) == ("ok", "ok")
     assert (missing[-1].level, '"other" not found' in missing[-1].finding) == ("fail", True)
+
+
+def test_a_doctor_is_asked_about_the_job_that_is_to_run(cluster, monkeypatch):
+    for name in ("_python", "_machine", "_tensorflow", "_kernels", "_network", "_containers", "_disk"):
+        monkeypatch.setattr(f"facesim.cli.doctor.{name}", lambda: iter(()))
+    cluster.namespace = "team"
+    job = ("--backend", "kubernetes", "--namespace", "team", "--kube-context", "test", "--framework", "torch")
+
+    found = facesim_here("doctor", *job, "--json")
+    missing = facesim_here("doctor", *job, "--storage-claim", "other", "--json")
+
+    assert [(one["name"], one["level"]) for one in json.loads(found.output)] == [("cluster", "ok"), ("claim", "ok")]
+    assert "namespace team" in found.output
+    assert (missing.code, '\\"other\\" not found' in missing.output) == (1, True), missing.output

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import shlex
 import signal
 import zipfile
 from pathlib import Path
@@ -206,6 +207,54 @@ def test_runs_and_studies_are_listed_shown_compared_and_removed(study, tmp_path)
     assert facesim_here("rm", file.stem, runs[0].directory / ".." / runs[0].id, "--in", tmp_path, "--yes").code == 0
     assert not file.exists()
     assert not any(run.directory.exists() for run in runs)
+
+
+def test_spot_capacity_and_faults_are_shown_and_told_apart(faces, tmp_path):
+    disturbed = make_job(data=str(faces), spot=True, faults=[{"kind": "kill", "at_step": 50}])
+    runs = [leave(tmp_path / "a", disturbed), leave(tmp_path / "b", make_job(data=str(faces)))]
+
+    shown = json.loads(facesim_here("show", runs[0].directory, "--json").output)["options"]
+    differing = facesim_here("diff", *(run.directory for run in runs)).output.splitlines()
+
+    assert shown.items() >= {"strategy": "single", "spot": True, "faults": "kill chief-0, at step 50"}.items()
+    assert ["spot", "True", "|", "–"] in [line.split() for line in differing]
+    assert ["faults", "kill", "chief-0,", "at", "step", "50", "|", "–"] in [line.split() for line in differing]
+
+
+def test_the_command_that_continues_a_study_is_one_for_a_shell(study, tmp_path):
+    folder = tmp_path / "my runs"
+    file = write_study_file(study.settings(), folder)
+
+    shown = json.loads(facesim_here("show", file, "--in", folder, "--json").output)
+
+    assert shlex.split(shown["continue"]) == ["facesim", "study", "run", str(file)]
+
+
+@pytest.mark.parametrize("given", ["n\n", "\n", None])
+def test_what_is_not_agreed_to_is_not_removed(study, tmp_path, monkeypatch, given):
+    run = leave(tmp_path, study.jobs()[0])
+    monkeypatch.setattr("sys.stdin", None if given is None else terminal(given))
+
+    command = facesim_here("rm", run.directory)
+
+    assert command.code == 2
+    assert "nothing was removed; give --yes to remove without being asked" in command.errors
+    assert run.directory.exists()
+
+
+def test_what_is_agreed_to_is_removed(study, tmp_path, monkeypatch):
+    run = leave(tmp_path, study.jobs()[0])
+    monkeypatch.setattr("sys.stdin", terminal("y\n"))
+
+    assert facesim_here("rm", run.directory).code == 0
+    assert not run.directory.exists()
+
+
+def terminal(text: str) -> io.StringIO:
+    """A terminal at which this is typed."""
+    typed = io.StringIO(text)
+    typed.isatty = lambda: True
+    return typed
 
 
 @pytest.mark.parametrize("content", [

@@ -177,16 +177,22 @@ def test_what_was_found_is_said_with_the_front_and_how_sure_it_is(tmp_path):
     assert "4 trials (3 complete, 1 ended early, 0 failed) took 2 min 5 s and $0.12" in text
     assert "90.0% on validation images: --learning-rate 0.001" in text
     assert "1 other trial cannot be told apart" in text  # 88 of 100 beside 90 of 100
-    assert findings.command == "facesim run --epochs 8 --learning-rate 0.001 --seeds 3"
-    given = {"strategy": "ps-async", "workers": 2, "data": "my faces/", "spot": True}
-    clustered = Findings(Search(given, search().space), trials, {})
-    assert clustered.command == (
-        "facesim run --strategy ps-async --data 'my faces/' --spot --learning-rate 0.001 --seeds 3"
-    )
+    usual = "facesim run --strategy single --backend local --recipe paper"
+    assert findings.command == f"{usual} --epochs 8 --learning-rate 0.001 --seeds 3"
     json.dumps(findings.to_json(), allow_nan=False)
     write_page(findings, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert "Accuracy against time, and the front" in page and "What mattered" in page and page.count("<svg") == 3
+
+
+def test_the_command_that_trains_with_what_was_found_says_what_is_not_its_recipe_s():
+    given = {"recipe": "modern", "epochs": 50, "image_size": 64, "augment": False, "data": "my faces/", "spot": True}
+    found = Findings(Search(given, search().space), (trial(0, 0.9, 50.0, learning_rate=0.0001),), {})
+
+    assert found.command == (
+        "facesim run --strategy single --backend local --recipe modern --spot --data 'my faces/' --image-size 64 "
+        "--epochs 50 --learning-rate 0.0001 --no-augment --seeds 3"
+    )
 
 
 def test_importance_is_of_the_option_that_matters(tmp_path):

@@ -153,3 +153,32 @@ def test_a_run_goes_on_with_other_workers_but_not_as_another_experiment():
         changed_job(job, {"epochs": 6})
     with pytest.raises(InputError, match="it has --strategy ps-async, not single"):
         changed_job(job, {"strategy": "single"})
+
+
+def test_a_run_that_goes_on_keeps_its_faults_unless_it_gets_others():
+    named = [{"kind": "kill", "target": "worker-1", "at_step": 5}]
+    job = job_with([*named, {"kind": "interrupt", "target": "algo-1", "at_s": 9}, {"kind": "fill", "at_s": 1}])
+
+    assert changed_job(job, {}) == job
+    assert changed_job(job, {"workers": 3}).faults == job.faults
+    assert changed_job(job, {"faults": named}) == job_with(named)
+    assert changed_job(job, {"faults": "random:7"}) == job_with(read_faults("random:7"))
+    assert changed_job(job, {"faults": ()}).faults == changed_job(job, {"faults": ""}).faults == ()
+
+
+def test_faults_of_any_task_are_of_any_that_a_run_has_when_it_goes_on():
+    job = job_with("random:7")
+
+    assert changed_job(job, {}) == job
+    assert changed_job(job, {"workers": 1}).faults == job_with("random:7", workers=1).faults
+    assert changed_job(job, {"workers": 3}).faults == job_with("random:7", workers=3).faults
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "left"), [("kill", "worker-1", "worker-0"), ("interrupt", "algo-2", "algo-1")]
+)
+def test_a_fault_for_what_a_run_would_not_have_any_more_is_told(kind, target, left):
+    job = job_with([{"kind": kind, "target": target, "at_s": 5}], workers=3)
+
+    with pytest.raises(InputError, match=rf"fault \({kind}\) for {target}, .* only .*{left}.*; give --faults anew"):
+        changed_job(job, {"workers": 1})

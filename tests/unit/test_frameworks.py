@@ -189,3 +189,15 @@ def test_an_option_of_one_framework_goes_to_its_jobs_of_a_study_and_not_to_a_run
         Study({"kernels": "eigen"}, {"framework": ["torch", "jax"]})
     with pytest.raises(InputError, match="--kernels 'eigen' means nothing to --framework torch"):
         changed_job(jobs[0], {"framework": "torch", "kernels": "eigen"})
+
+
+def test_a_doctor_says_what_is_not_installed_of_a_framework_that_is_to_train_here(monkeypatch):
+    for name in ("_python", "_machine", "_tensorflow", "_kernels", "_network", "_containers", "_disk"):
+        monkeypatch.setattr(f"facesim.cli.doctor.{name}", lambda: iter(()))
+    monkeypatch.setattr("facesim.spec.frameworks.find_spec", lambda package: None)
+
+    here = facesim_here("doctor", "--framework", "torch")
+    in_an_image = facesim_here("doctor", "--framework", "torch", "--backend", "docker")
+
+    assert (here.code, "FAIL torch: torch is not installed" in here.output) == (1, True)
+    assert (in_an_image.code, in_an_image.output) == (0, "")

@@ -6,6 +6,10 @@ import json
 
 import pytest
 
+from facesim.cli.study import observers
+from facesim.runs.directory import Run
+from facesim.runs.events import event_of
+from facesim.spec.job import make_job
 from facesim.study.observers import EndRun, JsonLines, Observer, Together
 from facesim.util.errors import FacesimError
 
@@ -96,3 +100,22 @@ def test_a_file_that_cannot_be_written_any_more_is_told(tmp_path):
 def test_a_file_that_cannot_be_written_is_told_before_anything_starts(tmp_path):
     with pytest.raises(FacesimError, match="cannot write .*nowhere"):
         JsonLines(tmp_path / "nowhere" / "study.jsonl")
+
+
+def test_where_output_is_for_machines_what_a_user_should_know_is_on_standard_error(tmp_path, capsys):
+    run = Run.create(tmp_path / "one", make_job())
+    (observer,) = observers(as_json=True)
+
+    observer.preparing("decoding", 9, 9)
+    observer.noticed("this can cost [2, 4] dollars")
+    observer.started(run, 1, 2)
+    observer.happened(event_of({"time_unix_s": 1.0, "event": "out_of_reach", "what": "create", "why": "sign in again"}))
+    observer.happened(event_of({"time_unix_s": 1.0, "event": "submitted"}))
+    observer.tick()
+
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.splitlines() == [
+        "notice: this can cost [2, 4] dollars",
+        "[1/2] single, seed 0: the job is not made yet, it is tried again: sign in again",
+    ]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from facesim.api import load
 from facesim.runs.accounting import recovery
 from facesim.runs.directory import Run
 from facesim.runs.evaluations import Evaluation
@@ -16,6 +17,7 @@ from facesim.runs.events import KINDS, Event, NodeEnded, Recovering, Restored, T
 from facesim.runs.records import SCHEMA_VERSION, Result, TaskOutcome
 from facesim.runs.states import Outcome, RunState, outcome_of_sagemaker, state_of_sagemaker
 from facesim.util.errors import InputError
+from tests.conftest import facesim_here
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "ps-async-killed"
 
@@ -204,3 +206,13 @@ def test_every_outcome_has_its_terminal_state_and_sagemaker_says_which():
     assert outcome_of_sagemaker("Stopped", "MaxRuntimeExceeded") is Outcome.MAX_RUNTIME_EXCEEDED
     assert outcome_of_sagemaker("Failed", "Failed") is Outcome.FAILED
     assert outcome_of_sagemaker("InProgress", "Training") is None
+
+
+def test_a_run_that_goes_on_takes_faults_as_a_study_does(golden):
+    command = facesim_here("run", "--resume", golden.directory, "--faults", "random:x")
+
+    assert (command.code, "--faults 'random:x' is not allowed" in command.errors) == (2, True)
+    with pytest.raises(InputError, match="^faults 'random:x' is not allowed"):
+        load(golden.directory).resume(faults="random:x")
+    with pytest.raises(InputError, match="has completed"):  # what was asked for is right
+        load(golden.directory).resume(faults="random:7")
