@@ -341,6 +341,7 @@ def changed_job(job: Job, changes: dict[str, Any]) -> Job:
     parts = ("experiment", "strategy")
     fixed = {name for name, one in options().items() if one.path[0] in parts and not one.about.resumable}
     _check_same(current, {name: value for name, value in flat(other).items() if name in fixed & current.keys()})
+    _check_updates(job, other)
     if "faults" in changes:
         return other
     return other.model_copy(update={"faults": kept_faults(job.faults, _targets(job), _targets(other))})
@@ -357,6 +358,19 @@ def _check_same(current: Mapping[str, Any], changed: Mapping[str, Any]) -> None:
                 allowed=[current[name]],
                 remedy="leave that out, or start a new run",
             )
+
+
+def _check_updates(job: Job, other: Job) -> None:
+    """See that updates stay what they are: checkpoints count them, and schedules and rates go by them."""
+    if (job.update_batch, job.learning_rate) != (other.update_batch, other.learning_rate):
+        raise InputError(
+            f"with --scale-lr {job.experiment.scale_lr} an update by {job.joint_workers} workers is of "
+            f"{job.update_batch} examples, and one by {other.joint_workers} would be of {other.update_batch}: continue "
+            "with as many workers as make an update now, or start a new run",
+            field="workers",
+            value=other.shape.workers,
+            allowed=[job.shape.workers],
+        )
 
 
 def _at(nested: Any, path: tuple[str, ...]) -> Any:

@@ -56,10 +56,16 @@ class Findings:
 
     @property
     def command(self) -> str | None:
-        """What trains with the best settings, on all training images, and tests on the held-out ones."""
+        """What trains with the best settings, on all training images, and tests on the held-out ones.
+
+        Where they are drawn, another seed would hold out other images, which trials were trained and compared on: then
+        it has the seed of the trials alone.
+        """
         if self.best is None:
             return None
-        return as_command(make_job(**{**self.search.given, **self.best.params}), range(3))
+        job = make_job(**{**self.search.given, **self.best.params})
+        drawn = job.experiment.test is None and not self.search.own_val
+        return as_command(job, [job.experiment.seed] if drawn else range(3))
 
     def sentences(self) -> list[str]:
         """What there is to say, in words."""

@@ -178,7 +178,7 @@ def test_what_was_found_is_said_with_the_front_and_how_sure_it_is(tmp_path):
     assert "90.0% on validation images: --learning-rate 0.001" in text
     assert "1 other trial cannot be told apart" in text  # 88 of 100 beside 90 of 100
     usual = "facesim run --strategy single --backend local --recipe paper"
-    assert findings.command == f"{usual} --epochs 8 --learning-rate 0.001 --seeds 3"
+    assert findings.command == f"{usual} --epochs 8 --learning-rate 0.001"
     json.dumps(findings.to_json(), allow_nan=False)
     write_page(findings, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
@@ -191,8 +191,25 @@ def test_the_command_that_trains_with_what_was_found_says_what_is_not_its_recipe
 
     assert found.command == (
         "facesim run --strategy single --backend local --recipe modern --spot --data 'my faces/' --image-size 64 "
-        "--epochs 50 --learning-rate 0.0001 --no-augment --seeds 3"
+        "--epochs 50 --learning-rate 0.0001 --no-augment"
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "own_val", "seeds"),
+    [
+        ({}, False, ""),
+        ({"seed": 5}, False, " --seeds 5,"),
+        ({"test": "others/"}, False, " --test others/ --seeds 3"),
+        ({}, True, " --seeds 3"),
+    ],
+)
+def test_the_command_tests_on_no_image_that_a_trial_had(given, own_val, seeds):
+    searched = Search(given, search().space, own_val=own_val)
+
+    found = Findings(searched, (trial(0, 0.9, 50.0, learning_rate=0.0001),), {})
+
+    assert found.command.endswith(f"{seeds}") and found.command.count("--seeds") == seeds.count("--seeds")
 
 
 def test_importance_is_of_the_option_that_matters(tmp_path):

@@ -137,3 +137,17 @@ def test_a_job_that_is_changed_keeps_its_capacity_unless_that_is_changed():
     assert changed_job(spot, {"max_run": 120}).max_run_s == 120
     assert changed_job(spot, {"spot": False}).spot is None
     assert changed_job(on_demand, {"spot_rate": 2.0}).spot.rate == 2
+
+
+def test_a_run_whose_updates_grow_with_its_workers_keeps_their_number():
+    scaled = make_job(strategy="allreduce", workers=2, scale_lr="linear")
+    served = make_job(strategy="ps-sync", workers=3, backup_workers=1, scale_lr="sqrt")
+
+    with pytest.raises(InputError, match=r"--scale-lr linear an update by 2 workers is of 64 examples, and one by 4"):
+        changed_job(scaled, {"workers": 4})
+    with pytest.raises(InputError, match="an update by 2 workers"):
+        changed_job(served, {"backup_workers": 0})
+
+    assert changed_job(served, {"workers": 4, "backup_workers": 2}).shape.workers == 4
+    plain = make_job(strategy="allreduce", workers=2)
+    assert changed_job(plain, {"workers": 4}).shape.workers == 4
