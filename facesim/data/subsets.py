@@ -72,7 +72,8 @@ def take_subset(data: PreparedData, subset: Subset, seed: int) -> PreparedData:
 
     return keep_prepared(
         data.directory.parent,
-        ["subset", data.sha256, data.name, list(subset), seed],
+        # The SHA-256 is of images and labels alone; the folder's name is also of people's names and of files' places.
+        ["subset", data.directory.name, data.sha256, list(subset), seed],
         name=data.name,
         image_shape=data.image_shape,
         pixels=pixels(),

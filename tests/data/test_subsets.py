@@ -90,3 +90,21 @@ def test_a_prepared_subset_is_those_images_under_their_names(faces, cache):
     part.verify()
     assert take_subset(whole, Subset(3, 4), seed=1).directory == part.directory
     assert take_subset(whole, Subset(3, 4), seed=2).directory != part.directory
+
+
+def test_a_subset_has_the_names_and_places_that_there_are_now(photo, tmp_path):
+    for name in ("Ana", "Bo", "Cy"):
+        for number in range(3):
+            photo(f"faces/{name}/{number}.png")
+
+    def part():
+        whole = prepare(str(tmp_path / "faces"), image_size=32, cache_dir=tmp_path / "cache")
+        return take_subset(whole, Subset(None, 2), seed=1)
+
+    before = part()
+    (tmp_path / "faces/Ana").rename(tmp_path / "faces/Al")
+    after = part()
+
+    assert (before.names, after.names) == (("Ana", "Bo", "Cy"), ("Al", "Bo", "Cy"))
+    assert after.sha256 == before.sha256
+    assert {origin.split("/")[0] for origin in after.origins} == {"Al", "Bo", "Cy"}
