@@ -16,7 +16,6 @@ from facesim.util.errors import FacesimError
 if TYPE_CHECKING:
     from facesim.training.context import Context
 
-
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
