@@ -44,12 +44,13 @@ _Made = TypeVar("_Made")
 
 
 def made_once(
-    cache_dir: Path, key: str, write: Callable[[Path], None], load: Callable[[Path], _Made]
+    cache_dir: Path, key: str, write: Callable[[Path], str | None], load: Callable[[Path], _Made]
 ) -> tuple[_Made, str | None]:
     """What `load` reads from the folder `key` of `cache_dir`, which `write` makes if it is not there; and, where it was
     there and damaged, why it was made again.
 
-    load raises InputError for a folder that is no use. Ended early, by SIGTERM too, it leaves nothing behind.
+    write returns None, or what the folder is called in place of `key`, so that it is used now and not found again. load
+    raises InputError for a folder that is no use. Ended early, by SIGTERM too, it leaves nothing behind.
 
     Raises:
         InputError: the folder cannot be written.
@@ -72,7 +73,8 @@ def made_once(
     try:
         with signals_interrupt():
             with _locked(new / _LOCK):
-                write(new)
+                if called := write(new):
+                    directory = cache_dir / called
                 _seal(new)
             _publish(new, directory, load)
     except OSError as error:

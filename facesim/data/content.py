@@ -168,13 +168,16 @@ def from_arrays(
 
 
 def fingerprint(root: Path, paths: Sequence[Path]) -> list:
-    """Where the files are and their sizes and times of change: what must differ when the images differ."""
+    """Where the files are and their sizes and times: what must differ when the images differ, or more can be read.
+
+    Both times of change: of the content, which files keep that change places, and of the rest, such as permissions.
+    """
 
     def facts(path: Path) -> list:
         try:
             stat = path.stat()
         except (OSError, ValueError):  # listed in a CSV but no such file, which decoding reports
-            return [os.path.relpath(path, root), None, None]
-        return [os.path.relpath(path, root), stat.st_size, stat.st_mtime_ns]
+            return [os.path.relpath(path, root), None]
+        return [os.path.relpath(path, root), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
 
     return [os.path.realpath(root), [facts(path) for path in paths]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import threading
@@ -30,6 +31,11 @@ _ALONE_BYTES, _ALONE = 64 << 20, threading.Lock()
 _LARGE_PIXELS, _STRIP_PIXELS = 1 << 22, 1 << 20
 
 
+#: Errors of the disk, the network or the process, not of the file.
+_SYSTEM_FAULTS = frozenset(
+    {errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN}
+)
+
 #: An image whose lightest and darkest values, of 0 to 255, differ by less shows nothing.
 _FLAT = 16
 
@@ -56,7 +62,8 @@ class Wanted:
     progress.
 
     `image_feature` and `label_feature` name them in files of many images; None looks for the usual names. To
-    `first_frames` is added where each image is that has more than the one frame, or page, which is read of it.
+    `first_frames` is added where each image is that has more than the one frame, or page, which is read of it, and to
+    `unread_now` where each is that could not be read for want of memory or by a fault of the system, and may be yet.
     """
 
     image_size: int
@@ -67,6 +74,7 @@ class Wanted:
     image_feature: str | None = None
     label_feature: str | None = None
     first_frames: list[str] = field(default_factory=list)
+    unread_now: list[str] = field(default_factory=list)
 
 
 def read_image(path: Path, image_size: int, channels: int) -> np.ndarray:
@@ -108,7 +116,7 @@ def decode_member(read: Callable[[], bytes], origin: str, wanted: Wanted) -> np.
     try:
         encoded = read()
     except Exception as error:  # noqa: BLE001  a damaged archive fails in whatever unpacks it
-        return BadFile(origin, _reason(None, error))
+        return _bad_file(None, origin, error, wanted)
     return decode_bytes(encoded, origin, wanted)
 
 
@@ -124,7 +132,18 @@ def _decode(source: Path | io.BytesIO, path: Path | None, shown: str, wanted: Wa
             with _ALONE, ThreadPoolExecutor(1) as pool:
                 return pool.submit(_pixels, image, wanted).result()
     except Exception as error:  # noqa: BLE001  Pillow's decoders raise whatever they trip over in a damaged file
-        return BadFile(shown, _reason(path, error))
+        return _bad_file(path, shown, error, wanted)
+
+
+def _bad_file(path: Path | None, shown: str, error: Exception, wanted: Wanted) -> BadFile:
+    if _out_of_memory(error) or (isinstance(error, OSError) and error.errno in _SYSTEM_FAULTS):
+        wanted.unread_now.append(shown)
+    return BadFile(shown, _reason(path, error))
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Pillow's decoders have an error without a number for it."""
+    return isinstance(error, MemoryError) or "out of memory" in str(error)
 
 
 def _pixels(image: Image.Image, wanted: Wanted) -> np.ndarray:
@@ -143,7 +162,7 @@ def shown_path(path: Path, root: Path) -> str:
 def _reason(path: Path | None, error: Exception) -> str:
     if isinstance(error, Unusable):
         return str(error)
-    if isinstance(error, MemoryError):
+    if _out_of_memory(error):
         return "too large: there is not enough memory to decode it"
     # Pillow raises OSError without a number for damaged content; a path that cannot be opened has one, or is no path.
     if path is not None and isinstance(error, FileNotFoundError):

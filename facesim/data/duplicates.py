@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from facesim.data.parts import TRAIN
+from facesim.data.splits import images_of_each
 
 if TYPE_CHECKING:
     from facesim.data.stored import StoredImages
@@ -103,7 +104,8 @@ def cropped_pairs(
     """
     from threadpoolctl import threadpool_limits
 
-    groups = [np.flatnonzero((labels == label) & (part != 0)) for label in np.unique(labels)]
+    compared = np.flatnonzero(part)
+    groups = [compared[group] for group in images_of_each(labels[compared])[1]]
     groups = [group for group in groups if len(np.unique(part[group])) > 1]
     done, due = 0, sum(map(len, groups))
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor() as pool:

@@ -14,7 +14,7 @@ import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -93,9 +93,19 @@ def _recognised(file: BinaryIO) -> Image.Image:
     raise Unusable("empty file" if not start else _unknown(file, start))
 
 
-@cache
+def decoders() -> tuple[str, bool]:
+    """What decides which files can be read, and what their pixels are: Pillow's version, and whether HEIC is read."""
+    import PIL
+
+    return PIL.__version__, find_spec("pi_heif") is not None
+
+
 def _add_heif() -> None:
-    """Let Pillow open HEIC, where the package for that is installed."""
+    """Let Pillow open HEIC, where the package for that is installed, if only a moment ago."""
+    from PIL import Image
+
+    if "HEIF" in Image.OPEN:
+        return
     try:
         from pi_heif import register_heif_opener
     except ModuleNotFoundError:

@@ -39,6 +39,7 @@ from facesim.data.decode import BadFile, Wanted, shows_nothing
 from facesim.data.duplicates import notes_across
 from facesim.data.labels import notes_on_alike
 from facesim.data.layouts import natural_key, some
+from facesim.data.opening import decoders
 from facesim.data.parts import TRAIN, kept_split, split_note
 from facesim.data.prepared import FACTS_FILE, FORMAT_VERSION, PARTS_FILE, PreparedData, mapped
 from facesim.data.rendering import Progress, RenderSpec
@@ -102,9 +103,9 @@ def prepare(
 
     progress = progress or (lambda *_: None)
     wanted = Wanted(image_size, channels, min_images, render or RenderSpec(), progress, image_feature, label_feature)
-    options = [split, image_size, channels, min_images, max_bad_files, decoded]
+    options = [split, image_size, channels, min_images, max_bad_files, decoded, decoders()]
 
-    def look() -> tuple[str, Callable[[Path], None], bool]:
+    def look() -> tuple[str, Callable[[Path], str | None], bool]:
         """The key of what is prepared, what writes it to a folder, and whether all of it lies within its folders."""
         kind, image_source = find_source(source, wanted)
         kinds, written_split = [kind], split
@@ -112,10 +113,13 @@ def prepare(
             kind, tested = find_source(test, wanted)
             kinds, image_source, written_split = [*kinds, kind], tested_with(image_source, tested, split), "own"
 
-        def write(new: Path) -> None:
-            _write(new, image_source.name, image_source.open(), wanted, max_bad_files, decoded, written_split)
+        def write(new: Path) -> str | None:
+            sha256 = _write(new, image_source.name, image_source.open(), wanted, max_bad_files, decoded, written_split)
+            # Another time these may be read; until then what is the same has the same name, and is there once.
+            return _key([key, sha256, sorted(wanted.unread_now)]) if wanted.unread_now else None
 
-        return _key([kinds, image_source.fingerprint, options]), write, image_source.within
+        key = _key([kinds, image_source.fingerprint, options])
+        return key, write, image_source.within
 
     cache_dir = Path(cache_dir)
     key_file = _key_file(cache_dir, [source, *([test] if test else [])], [options, image_feature, label_feature])
@@ -185,7 +189,7 @@ def keep_prepared(
     return _once(cache_dir, _key(content), write)
 
 
-def _once(cache_dir: Path, key: str, write: Callable[[Path], None]) -> PreparedData:
+def _once(cache_dir: Path, key: str, write: Callable[[Path], str | None]) -> PreparedData:
     """The prepared data set that is called `key`: found in `cache_dir`, or written there by `write`."""
     data, damaged = made_once(cache_dir, key, write, PreparedData.load)
     if damaged is None:
@@ -201,7 +205,8 @@ def _write(
     max_bad_files: float,
     decoded: bool,
     split: Literal["own", "random"],
-) -> None:
+) -> str:
+    """Write what `prepare` promises to `directory`; return the SHA-256 of images, labels and parts."""
     if not decoded and content.files is None:
         raise InputError(
             f"--cache none decodes image files as they are read, and {name} has none: use --cache disk or "
@@ -265,7 +270,7 @@ def _write(
         tally.counted,
         [*notes, *_notes_on_frames(wanted.first_frames), *_notes_on_flat(flat), *alike, *content.notes],
     )
-    _write_facts(directory, name, shape, labels, names, groups, bad_files, unused, notes, origins, parts, digest)
+    return _write_facts(directory, name, shape, labels, names, groups, bad_files, unused, notes, origins, parts, digest)
 
 
 def _notes_on_frames(several: Sequence[str]) -> list[str]:
@@ -305,8 +310,8 @@ def _write_facts(
     origins: Sequence[str],
     parts: np.ndarray | None,
     digest: Any,
-) -> None:
-    """What lies beside the images; `digest` is the SHA-256 of their bytes so far."""
+) -> str:
+    """What lies beside the images, whose bytes the SHA-256 `digest` is of; return that of images, labels and parts."""
     digest.update(labels.tobytes())
     if parts is not None:
         digest.update(parts.tobytes())
@@ -330,6 +335,7 @@ def _write_facts(
         "decoded": (directory / "images.u8").exists(),
     }
     (directory / FACTS_FILE).write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
+    return digest.hexdigest()
 
 
 def _by_kind(bad_files: Sequence[BadFile]) -> str:

@@ -9,6 +9,16 @@ from facesim.spec.data import DataSpec
 from facesim.util.errors import InputError
 
 
+def images_of_each(labels: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The identities there are, ascending, and the images of each, ascending indices int64, of labels, integers (n,).
+
+    It sorts once: to look for every identity among all images takes minutes for 85,000 people with six million.
+    """
+    order = np.argsort(labels, kind="stable")
+    identities, first = np.unique(labels[order], return_index=True)
+    return identities, np.split(order, first[1:])
+
+
 def split_of(labels: np.ndarray, spec: DataSpec, parts: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """The images that are trained on and those that are tested, as `spec` says: indices as `stratified_split` has them.
 
@@ -72,8 +82,7 @@ def stratified_split(labels: np.ndarray, held_out: float, seed: int) -> tuple[np
         raise InputError(f"seed must be an integer >= 0; got {seed}.")
 
     test = []
-    for label in np.unique(labels):
-        images = np.flatnonzero(labels == label)
+    for label, images in zip(*images_of_each(labels), strict=True):
         if len(images) < 2:
             raise InputError(f"identity {label} has one image; two are needed, one to train on and one to test on.")
         test_count = int(np.clip(int(held_out * len(images) + 0.5), 1, len(images) - 1))

@@ -27,14 +27,13 @@ from facesim.data.rendering import RenderSpec
 FILES, TURNS = "files", "turns.u8"
 
 #: What TensorFlow decodes as Pillow does: Pillow's names of formats and the modes in which it opens them. MPO is a
-#: camera's JPEG.
+#: camera's JPEG. Not BMP, of which TensorFlow refuses some and mistakes others' colours, nor GIF, whose picture it does
+#: not place where that is smaller than the file says.
 _AS_IT_IS = {
     "JPEG": ("L", "RGB"),
     "MPO": ("L", "RGB"),
     "PNG": ("L", "LA", "P", "RGB", "RGBA"),
-    "GIF": ("L", "P", "RGB"),
     "WEBP": ("RGB",),
-    "BMP": ("L", "RGB"),
 }
 #: TensorFlow decodes a file at its full size, some at the same time: larger ones would take too much memory.
 _MAX_PIXELS = 1 << 25

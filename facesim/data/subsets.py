@@ -12,6 +12,7 @@ import numpy as np
 from facesim.data.parts import TRAIN
 from facesim.data.prepare import keep_prepared
 from facesim.data.prepared import PreparedData
+from facesim.data.splits import images_of_each
 from facesim.spec.subset import Subset
 from facesim.util.errors import InputError
 
@@ -33,19 +34,19 @@ def choose(labels: np.ndarray, subset: Subset, seed: int, parts: np.ndarray | No
     Raises:
         InputError: the data set has not so many identities, or no identity so many images.
     """
-    counted = np.full(len(labels), True) if parts is None else parts == TRAIN
-    identities, counts = np.unique(labels[counted], return_counts=True)
-    most = {"identities": len(identities), "images": int(counts.max())}
+    counted = np.arange(len(labels)) if parts is None else np.flatnonzero(parts == TRAIN)
+    identities, images_of = images_of_each(labels[counted])
+    most = {"identities": len(identities), "images": max(map(len, images_of))}
     for name, wanted in subset._asdict().items():
         if wanted is not None and wanted > most[name]:
             limit = f"{most[name]} identities" if name == "identities" else f"no identity with more than {most[name]}"
             raise InputError(f"--subset {name}={wanted} is more than there is: the data has {limit}")
     chosen = np.random.default_rng([seed, _STREAM]).permutation(identities)[: subset.identities]
     orders = [
-        np.random.default_rng([seed, _STREAM, int(label)]).permutation(np.flatnonzero(counted & (labels == label)))
-        for label in chosen
+        np.random.default_rng([seed, _STREAM, int(identities[place])]).permutation(counted[images_of[place]])
+        for place in np.searchsorted(identities, chosen)
     ]
-    others = np.flatnonzero(~counted & np.isin(labels, chosen))
+    others = np.setdiff1d(np.flatnonzero(np.isin(labels, chosen)), counted, assume_unique=True)
     return np.sort(np.concatenate([*(order[: subset.images] for order in orders), others])).astype(np.int64)
 
 
@@ -72,7 +73,8 @@ def take_subset(data: PreparedData, subset: Subset, seed: int) -> PreparedData:
 
     return keep_prepared(
         data.directory.parent,
-        ["subset", data.sha256, data.name, list(subset), seed],
+        # The SHA-256 is of images and labels alone; the folder's name is also of people's names and of files' places.
+        ["subset", data.directory.name, data.sha256, list(subset), seed],
         name=data.name,
         image_shape=data.image_shape,
         pixels=pixels(),

@@ -31,7 +31,8 @@ class ClosedSet(NamedTuple):
 def closed_set(truth: np.ndarray, predicted: np.ndarray) -> ClosedSet:
     """Compare true and predicted identities, each integers (n,)."""
     right = truth == predicted
-    per_identity = [right[truth == identity].mean() for identity in np.unique(truth)]
+    _, identity = np.unique(truth, return_inverse=True)
+    per_identity = np.bincount(identity, weights=right) / np.bincount(identity)
     return ClosedSet(len(truth), float(right.mean()), float(np.mean(per_identity)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ from facesim.util.errors import FacesimError
 
 if TYPE_CHECKING:
     from facesim.training.context import Context
+
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 class CheckpointManager:
@@ -44,7 +47,7 @@ class CheckpointManager:
         with self._context.recorder.timed("checkpoint_s"):
             described = {
                 "job": self._context.job.model_dump(),
-                "data": self._context.data.directory.name,
+                "data": self._context.data.sha256,
                 **state.to_json(),
             }
             values = self._replicas.variables()
@@ -93,12 +96,19 @@ class CheckpointManager:
             ValueError: it is damaged.
         """
         experiment, data = checkpoint.state.pop("job")["experiment"], checkpoint.state.pop("data")
-        due = self._context.experiment.model_dump()
-        others = [name for name in due if experiment.get(name) != due[name]]
-        if others or data != self._context.data.directory.name:
-            what = ", ".join(f"{name} {experiment.get(name)!r}" for name in others) or f"data {data}"
+        # An earlier version's experiment lacks the options that there were not yet.
+        due = {name: value for name, value in self._context.experiment.model_dump().items() if name in experiment}
+        if others := [name for name in due if experiment[name] != due[name]]:
+            what = ", ".join(f"{name} {experiment[name]!r}" for name in others)
             raise FacesimError(
                 f"the checkpoint {checkpoint.file} is of another experiment: it has {what}; name another folder"
+            )
+        # An earlier version's has no SHA-256 but the name of a folder of the cache, which is not of the content alone.
+        if _SHA256.fullmatch(data) and data != self._context.data.sha256:
+            raise FacesimError(
+                f"the checkpoint {checkpoint.file} is of other data: the images and labels that it was trained on have "
+                f"the SHA-256 {data}, those that there are now {self._context.data.sha256}; put back the data as they "
+                f"were, or start a new run"
             )
         TrainState.from_json(checkpoint.state)
         shapes, held = (

@@ -1,7 +1,8 @@
-"""Pictures, and EXIF blocks as no library would write them."""
+"""Pictures, one of them a phone's, and EXIF blocks as no library would write them."""
 
 from __future__ import annotations
 
+import base64
 import struct
 
 import numpy as np
@@ -37,3 +38,13 @@ BROKEN = {
     "a directory elsewhere": b"Exif\0\0II*\0\xff\xff\xff\x7f",
     "no EXIF at all": b"Exif\0\0something else entirely",
 }
+
+#: 16 x 16 pixels, red on the left and blue on the right, by libheif.
+HEIC = base64.b85decode(
+    "0000SW^{RQXk}?*00000ZE0pPXk}?*ZE0a<0004eZDn*}000000000XXk=`10000000000aA{+700000000000000000000B57=IV*mgE07O6l"
+    "0RRC200001pa1~?00000002J#001LtX>Mi!000000RR916=`l}WdZ;I000310BCk&F#rGn01j|zbZr0t000010002|X>f9I0002oX>en20001WX"
+    "m(>m0RwOV0058x000009`FGC{rLC*01pFT0096PKmiN^|NjGU00093kN^M!000939=ZZRVE_RDDMA4O18@KU0|1Z!00RI30{|YNAb|yz>aLpR;31"
+    "&EfB*mtfB*mk0EA)y0RRR>0l{;@i2wiq6Ju{|a&BX6cmM$a4FCp!0000KX>)L8000000000$0000$0000eV{Bn?0000G000010000G00001|NsBc"
+    "00002|NsBc000020000GaA|mH000000|*ER0000OX>e^}0000000001009Mo0s{qv0000-ZDe6|0000xC;_h%A#{^K<uLpGr%j%GIBHdC(G<Uu_8"
+    "Rqq3h4djLtsDyLMI>O;loNbK;_()iGM^Is^|C6g6+T"
+)

@@ -59,9 +59,10 @@ def test_changed_bytes_of_the_same_size_are_found_at_the_next_start_and_told(rea
 
 
 def test_only_blocks_of_a_file_that_seems_unchanged_are_read_and_all_of_one_with_another_time(tmp_path):
-    directory, _ = cache.made_once(
-        tmp_path, "key", lambda new: new.joinpath("many").write_bytes(bytes(64 << 20)), lambda path: path
-    )
+    def write(new: Path) -> None:
+        (new / "many").write_bytes(bytes(64 << 20))
+
+    directory, _ = cache.made_once(tmp_path, "key", write, lambda path: path)
     path = directory / "many"
 
     for block in (0, 63):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import os
 import struct
@@ -19,10 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, features
 
-from facesim.data import opening
 from facesim.data.decode import BadFile, Wanted, decode, decode_bytes, fit, read_image
 from facesim.data.rendering import RenderSpec
-from tests.data.exif import BROKEN, exif, picture
+from tests.data.exif import BROKEN, HEIC, exif, picture
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 
@@ -207,21 +205,10 @@ def as_mode(image: Image.Image, mode: str) -> Image.Image:
     return image.convert(mode)
 
 
-#: 16 x 16 pixels, red on the left and blue on the right, by libheif.
-_HEIC = (
-    "0000SW^{RQXk}?*00000ZE0pPXk}?*ZE0a<0004eZDn*}000000000XXk=`10000000000aA{+700000000000000000000B57=IV*mgE07O6l"
-    "0RRC200001pa1~?00000002J#001LtX>Mi!000000RR916=`l}WdZ;I000310BCk&F#rGn01j|zbZr0t000010002|X>f9I0002oX>en20001WX"
-    "m(>m0RwOV0058x000009`FGC{rLC*01pFT0096PKmiN^|NjGU00093kN^M!000939=ZZRVE_RDDMA4O18@KU0|1Z!00RI30{|YNAb|yz>aLpR;31"
-    "&EfB*mtfB*mk0EA)y0RRR>0l{;@i2wiq6Ju{|a&BX6cmM$a4FCp!0000KX>)L8000000000$0000$0000eV{Bn?0000G000010000G00001|NsBc"
-    "00002|NsBc000020000GaA|mH000000|*ER0000OX>e^}0000000001009Mo0s{qv0000-ZDe6|0000xC;_h%A#{^K<uLpGr%j%GIBHdC(G<Uu_8"
-    "Rqq3h4djLtsDyLMI>O;loNbK;_()iGM^Is^|C6g6+T"
-)
-
-
 def test_a_phone_s_heic():
     pytest.importorskip("pi_heif")
 
-    seen = decode_bytes(base64.b85decode(_HEIC), "a.heic", wanted()).astype(int)
+    seen = decode_bytes(HEIC, "a.heic", wanted()).astype(int)
 
     assert np.abs(seen[8, [2, 13]] - [(200, 40, 60), (20, 160, 220)]).max() < 30
 
@@ -298,12 +285,10 @@ class TestReasons:
     def test_heic_without_its_package(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "pi_heif", None)
         monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
-        opening._add_heif.cache_clear()
 
         assert decode_bytes(b"\0\0\0\x18ftypheic", "record 7", wanted()).reason == (
             "HEIC, and facesim-cluster[heic] is not installed or the file is damaged; convert it to JPEG"
         )
-        opening._add_heif.cache_clear()
 
     def test_numbers_without_a_range(self, tmp_path):
         Image.fromarray(np.full((8, 8), 1 << 20, np.int32)).save(tmp_path / "deep.tif")

@@ -1,5 +1,6 @@
 """From each kind of source to a prepared folder, and what is refused on the way."""
 
+import errno
 import hashlib
 import os
 import shutil
@@ -9,13 +10,15 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from facesim.data import PreparedData, RenderSpec, describe, prepare
+from facesim.data import PreparedData, RenderSpec, describe, opening, prepare
 from facesim.util.errors import InputError
+from tests.data.exif import HEIC
 
 REPOSITORY = Path(__file__).parents[2]
 ORL = REPOSITORY.parent / "shared/data/orl/orl_faces.npz"
@@ -41,6 +44,12 @@ def one_image(ready, tmp_path, image: Image.Image, name="a.png", channels=3, **s
     return ready(tmp_path / "one", channels=channels).images[0]
 
 
+def list_files(root: Path) -> None:
+    """Write list.csv, of the files in root/faces."""
+    files = sorted(root.glob("faces/*/*"))
+    (root / "list.csv").write_text("\n".join(["path,label", *(f"{file},{file.parent.name}" for file in files)]))
+
+
 class TestAFolder:
     @pytest.mark.parametrize(
         "change",
@@ -64,6 +73,20 @@ class TestAFolder:
         assert after.directory != before.directory
         assert after.sha256 == prepare(str(root), image_size=16, cache_dir=tmp_path / "fresh").sha256
         assert ready(root).directory == after.directory
+
+    @pytest.mark.parametrize("source", ["faces", "list.csv"])
+    def test_is_prepared_again_when_files_of_one_size_and_age_change_places(self, ready, photo, tmp_path, source):
+        ana, _, bo, _ = files = [photo(f"faces/{name}/{number}.bmp") for name in ("Ana", "Bo") for number in (0, 1)]
+        for file in files:
+            os.utime(file, (0, 0))
+        list_files(tmp_path)
+        before = ready(tmp_path / source).images[:]
+
+        ana.rename(tmp_path / "kept")
+        bo.rename(ana)
+        (tmp_path / "kept").rename(bo)
+
+        assert np.array_equal(ready(tmp_path / source).images, before[[2, 1, 0, 3]])
 
     def test_is_prepared_again_where_only_the_note_of_it_is_left(self, ready, tmp_path, two_people):
         before = ready(tmp_path / "faces")
@@ -192,6 +215,40 @@ class TestBadFiles:
         assert [(bad.path, bad.reason) for bad in data.bad_files] == [
             ("Ana/bad0.jpg", "not an image that Pillow can read")
         ]
+
+    @pytest.mark.parametrize("source", ["faces", "list.csv"])
+    @pytest.mark.parametrize("failure", [OSError(errno.EIO, "Input/output error"), MemoryError()], ids=type)
+    def test_what_the_system_failed_to_read_is_tried_again(
+        self, ready, tmp_path, two_people, monkeypatch, failure, source
+    ):
+        list_files(tmp_path)
+        opens = opening.open_regular
+
+        def fails(path: Path) -> BinaryIO:
+            if path.match("Ana/0.png"):
+                raise failure
+            return opens(path)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(opening, "open_regular", fails)
+            lacking = [ready(tmp_path / source, max_bad_files=0.2) for _ in range(2)]
+        whole = ready(tmp_path / source, max_bad_files=0.2)
+
+        assert [len(data.bad_files) for data in (*lacking, whole)] == [1, 1, 0]
+        assert lacking[0].directory == lacking[1].directory != whole.directory
+        assert len(lacking[0].images) + 1 == len(whole.images)
+        assert ready(tmp_path / source, max_bad_files=0.2).directory == whole.directory
+
+    def test_heic_is_read_once_its_package_is_there(self, ready, tmp_path, two_people, monkeypatch):
+        pytest.importorskip("pi_heif")
+        (tmp_path / "faces/Ana/phone.heic").write_bytes(HEIC)
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, "pi_heif", None)
+            patch.delitem(Image.OPEN, "HEIF", raising=False)
+            (lacking,) = ready(tmp_path / "faces", max_bad_files=0.2).bad_files
+
+        assert "not installed" in lacking.reason
+        assert ready(tmp_path / "faces", max_bad_files=0.2).bad_files == ()
 
     def test_too_many_are_an_error_that_names_some(self, ready, tmp_path, two_people):
         self.damage(tmp_path, 4)

@@ -47,6 +47,28 @@ def test_who_else_is_there_does_not_matter(images_of, held_out, seed):
     assert np.array_equal(test[labels[test] == 0], images[test_alone])
 
 
+@given(counts, shares, seeds)
+def test_an_identity_draws_from_its_images_by_the_seed_and_its_label(images_of, held_out, seed):
+    """Runs that were split so before have to go on with the same images."""
+    labels = 3 * labels_of(images_of, seed).astype(np.int32)
+
+    _, test = stratified_split(labels, held_out, seed)
+
+    for label in np.unique(labels):
+        images = np.random.default_rng([seed, int(label)]).permutation(np.flatnonzero(labels == label))
+        held = test[labels[test] == label]
+        assert np.array_equal(held, np.sort(images[: len(held)]))
+
+
+@pytest.mark.timeout(20)  # looked for one by one among all images, they take several times that
+def test_many_people_are_split_in_seconds():
+    labels = np.tile(np.arange(60_000), 30)
+
+    train, test = stratified_split(labels, 0.1, seed=0)
+
+    assert (len(train), len(test)) == (27 * 60_000, 3 * 60_000)
+
+
 def test_the_paper_s_size():
     train, test = stratified_split(np.repeat(np.arange(29), 15), 0.2, seed=0)
 

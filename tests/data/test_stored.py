@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import struct
+
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
@@ -23,6 +26,43 @@ def with_orientation(value: int) -> Image.Exif:
     tags = Image.Exif()
     tags[0x0112] = value
     return tags
+
+
+def windows_bitmap(header: bytes, pixels: bytes, before: bytes = b"") -> bytes:
+    """A BMP: the header of its picture, what comes `before` the pixels, the pixels."""
+    begin = 14 + len(header) + len(before)
+    return b"BM" + struct.pack("<IHHI", begin + len(pixels), 0, 0, begin) + header + before + pixels
+
+
+def written(image: Image.Image, kind: str) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind)
+    return file.getvalue()
+
+
+def by_others() -> dict[str, bytes]:
+    """Files as Pillow writes none, by name: what is particular about them."""
+    rows = np.asarray(picture((32, 32)))[::-1]
+
+    def header(bits: int, compression: int, size: int) -> bytes:
+        return struct.pack("<IiiHHIIiiII", 40, 32, 32, 1, bits, compression, size, 0, 0, 0, 0)
+
+    red, green, blue = np.moveaxis(rows.astype("<u2") >> 3, 2, 0)
+    shallow = (red << 10 | green << 5 | blue).tobytes()
+    runs = b"".join(b"".join(bytes([1, value]) for value in row[:, 0]) + b"\0\0" for row in rows) + b"\0\1"
+    greys = b"".join(bytes([value, value, value, 0]) for value in range(256))
+    deep = np.insert(rows[..., ::-1], 0, 0, axis=2).tobytes()
+    masks = struct.pack("<III", 0xFF000000, 0xFF0000, 0xFF00)
+    frame = written(picture((32, 32)).quantize(8), "GIF")
+    screen = frame[:6] + struct.pack("<HH", 48, 40)
+    return {
+        "more-bytes.bmp": written(picture(), "BMP") + b"more",
+        "16-bits.bmp": windows_bitmap(header(16, 0, len(shallow)), shallow),
+        "runs.bmp": windows_bitmap(header(8, 1, len(runs)), runs, greys),
+        "os-2.bmp": windows_bitmap(struct.pack("<IHHHH", 12, 32, 32, 1, 24), rows[..., ::-1].tobytes()),
+        "masks.bmp": windows_bitmap(header(32, 3, len(deep)), deep, masks),
+        "part-of-its-screen.gif": screen + frame[10:],
+    }
 
 
 #: Of the size asked for: what is transparent has hard edges, at which scaling would round differently.
@@ -98,6 +138,9 @@ FILES = [
 ]
 
 
+NAMES = [*(name for name, *_ in FILES), *by_others()]
+
+
 @pytest.fixture(scope="module", params=[1, 3], ids=["grey", "colour"])
 def by_cache(request, tmp_path_factory) -> dict[str, dict[str, np.ndarray]]:
     """cache -> file name -> its image, int (32, 32, channels), as a training task gets it."""
@@ -109,6 +152,8 @@ def by_cache(request, tmp_path_factory) -> dict[str, dict[str, np.ndarray]]:
         file = folder / "files" / ("Ana" if number % 2 else "Bo") / name
         file.parent.mkdir(parents=True, exist_ok=True)
         image.save(file, **options)
+    for name, content in by_others().items():
+        (folder / "files/Ana" / name).write_bytes(content)
     (folder / TASK_INDEX_FILE).write_text("0")
     sizes = {}
     with pytest.MonkeyPatch.context() as patch:
@@ -118,13 +163,13 @@ def by_cache(request, tmp_path_factory) -> dict[str, dict[str, np.ndarray]]:
             source = ExampleSource(data, cache)
             images, _ = source.take(next(iter(source.dataset())), np.arange(len(data.labels)))
             names = [origin.split("/")[-1] for origin in data.origins]
-            assert sorted(names) == sorted(name for name, *_ in FILES) and not data.bad_files
+            assert sorted(names) == sorted(NAMES) and not data.bad_files
             sizes[cache] = dict(zip(names, images.numpy().astype(int)))
     return sizes
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
-@pytest.mark.parametrize("name", [name for name, *_ in FILES])
+@pytest.mark.parametrize("name", NAMES)
 def test_every_cache_has_the_same_picture_of_a_file(by_cache, name):
     kept, stored = by_cache["memory"][name], by_cache["none"][name]
 

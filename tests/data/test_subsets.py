@@ -32,6 +32,26 @@ def test_a_larger_subset_contains_the_smaller(counts, seed, parts):
     assert all(given in (0, min(images, count)) for given, count in zip(given_by, counts))
 
 
+@given(counts=st.lists(st.integers(2, 9), min_size=2, max_size=8), seed=st.integers(0, 3), own_split=st.booleans())
+def test_people_and_their_images_are_drawn_by_the_seed_and_their_labels(counts, seed, own_split):
+    """Subsets that were drawn so before have to be the same."""
+    random = np.random.default_rng(seed)
+    labels = random.permutation(np.repeat(3 * np.arange(len(counts)), counts)).astype(np.int32)
+    parts = np.where(np.isin(np.arange(len(labels)), np.unique(labels, return_index=True)[1]), 2, 0).astype(np.int8)
+    counted = np.full(len(labels), True) if not own_split else parts == 0
+
+    chosen = choose(labels, Subset(2, 1), seed, parts if own_split else None)
+
+    people = np.random.default_rng([seed, 0x5B5E7]).permutation(np.unique(labels[counted]))[:2]
+    drawn = [
+        np.random.default_rng([seed, 0x5B5E7, int(label)]).permutation(np.flatnonzero(counted & (labels == label)))[:1]
+        for label in people
+    ]
+    tested = np.flatnonzero(~counted & np.isin(labels, people))
+    assert chosen.dtype == np.int64
+    assert chosen.tolist() == sorted(np.concatenate([*drawn, tested]).tolist())
+
+
 def test_the_seed_chooses_and_nothing_else_does():
     labels = np.repeat(np.arange(20), 5)
 
@@ -90,3 +110,21 @@ def test_a_prepared_subset_is_those_images_under_their_names(faces, cache):
     part.verify()
     assert take_subset(whole, Subset(3, 4), seed=1).directory == part.directory
     assert take_subset(whole, Subset(3, 4), seed=2).directory != part.directory
+
+
+def test_a_subset_has_the_names_and_places_that_there_are_now(photo, tmp_path):
+    for name in ("Ana", "Bo", "Cy"):
+        for number in range(3):
+            photo(f"faces/{name}/{number}.png")
+
+    def part():
+        whole = prepare(str(tmp_path / "faces"), image_size=32, cache_dir=tmp_path / "cache")
+        return take_subset(whole, Subset(None, 2), seed=1)
+
+    before = part()
+    (tmp_path / "faces/Ana").rename(tmp_path / "faces/Al")
+    after = part()
+
+    assert (before.names, after.names) == (("Ana", "Bo", "Cy"), ("Al", "Bo", "Cy"))
+    assert after.sha256 == before.sha256
+    assert {origin.split("/")[0] for origin in after.origins} == {"Al", "Bo", "Cy"}

@@ -24,6 +24,7 @@ def test_balanced_accuracy_counts_each_identity_the_same():
     result = closed_set(np.array([0, 0, 0, 0, 1, 1]), np.array([0, 0, 0, 0, 1, 0]))
 
     assert result == (6, pytest.approx(5 / 6), pytest.approx((1 + 0.5) / 2))
+    assert closed_set(np.array([7, 2, 7]), np.array([7, 7, 2])).balanced_accuracy == (0.5 + 0) / 2
 
 
 def test_cmc_counts_the_ranks_at_which_probes_are_found():

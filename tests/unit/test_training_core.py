@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import signal
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from facesim.metrics.files import read_samples
 from facesim.runs.directory import Run
 from facesim.spec.job import make_job
 from facesim.training.checkpoint_manager import CheckpointManager
+from facesim.training.checkpoints import Checkpoints
 from facesim.training.context import Context, open_context
 from facesim.training.keras import updates
 from facesim.training.keras.updates import joint_updates
@@ -340,6 +343,47 @@ def test_a_checkpoint_of_another_experiment_is_refused(begin, tmp_path):
 
     with pytest.raises(FacesimError, match="is of another experiment: it has batch 8"):
         fit(context, SoftmaxRegression(context))
+
+
+def restored_steps(supervisor) -> list[int]:
+    return [one["step"] for one in supervisor.told if one["event"] == "restored"]
+
+
+def test_a_checkpoint_continues_with_the_same_data_under_another_name(begin, supervisor, tmp_path):
+    """The name of a folder of the cache is also of what does not matter: unused files, times, facesim's version."""
+    stopped = SoftmaxRegression(begin("run"), stop_after=17)
+    fit(stopped._context, stopped)
+    context = begin("run")
+    context.data = replace(context.data, directory=shutil.copytree(context.data.directory, tmp_path / "another"))
+
+    fit(context, SoftmaxRegression(context))
+
+    assert restored_steps(supervisor) == [17]
+
+
+def test_a_checkpoint_of_other_data_is_refused_whatever_their_folder_is_called(begin):
+    stopped = SoftmaxRegression(begin("run"), stop_after=3)
+    fit(stopped._context, stopped)
+    context = begin("run")
+    context.data = replace(context.data, sha256="f" * 64)
+
+    with pytest.raises(FacesimError, match=f"is of other data: .* SHA-256 {stopped._context.data.sha256}, .* f+; put"):
+        fit(context, SoftmaxRegression(context))
+
+
+def test_a_checkpoint_of_an_earlier_version_is_continued(begin, supervisor):
+    """It names a folder of the cache, which that version called otherwise, and lacks options that are newer."""
+    stopped = SoftmaxRegression(begin("run"), stop_after=17)
+    fit(stopped._context, stopped)
+    kept = Checkpoints(stopped._context.checkpoints, keep=1)
+    checkpoint = kept.newest(lambda _, why: pytest.fail(why))
+    del checkpoint.state["job"]["experiment"]["precision"]
+    kept.save(17, checkpoint.variables, checkpoint.state | {"data": "3fa9" * 6})
+
+    context = begin("run")
+    fit(context, SoftmaxRegression(context))
+
+    assert restored_steps(supervisor) == [17]
 
 
 def test_a_checkpoint_that_does_not_fit_the_network_is_put_aside(begin):
