@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import pytest
 from botocore.exceptions import ClientError, ConnectTimeoutError, ProxyConnectionError, SSLError
@@ -10,6 +11,7 @@ from botocore.parsers import ResponseParserError
 from moto.logs.responses import LogsResponse
 from moto.s3.responses import S3Response
 from moto.sagemaker.responses import SageMakerResponse
+from moto.sts.responses import TokenResponse
 
 from facesim.backends.sagemaker.advice import BusyError, ExpiredError, QuotaError, RefusedError
 from facesim.backends.sagemaker.job import LostSight, SageMakerJob
@@ -22,6 +24,8 @@ from facesim.cli import main
 from facesim.runs.directory import Run, find_runs
 from facesim.runs.states import RunState
 from facesim.spec.job import make_job
+from facesim.study.observers import Observer
+from facesim.study.runner import run_study
 from facesim.util.errors import InputError
 from tests.support.events import states
 from tests.support.executions import follow, submit
@@ -401,6 +405,42 @@ def test_a_job_that_cannot_be_made_as_credentials_have_expired_waits_for_new_one
     assert [event["what"] for event in events if event["event"] == "out_of_reach"]
     assert events[-1]["outcome"] == "completed"
     assert execution._account.session is not before
+
+
+class AsPlanned(Observer):
+    """Does something once the study is planned."""
+
+    def __init__(self, then):
+        self._then = then
+
+    def planned(self, plan) -> None:
+        self._then()
+
+
+def test_jobs_at_the_same_time_are_sent_as_planned_whatever_becomes_of_the_credentials(
+    endpoint, account, refuse, faces, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("facesim.backends.sagemaker.creation._TRY_AGAIN_S", 0.05)
+    options = {"backend": "sagemaker", "data": str(faces), "image_size": 32, "instance_type": "ml.m5.xlarge"}
+    jobs = [make_job(**options, seed=seed) for seed in (1, 2)]
+    refused = []
+    then = AsPlanned(lambda: refused.append(refuse(TokenResponse, "get_caller_identity", "ExpiredToken", times=4)))
+
+    runs = run_study(jobs, tmp_path / "runs", [then], parallel=2)
+
+    assert refused[0]
+    assert [run.result()["state"] for run in runs] == [RunState.COMPLETED] * 2
+    requests = [run.plan()["CreateTrainingJob"] for run in runs]
+    assert {request["RoleArn"].split(":")[4] for request in requests} == {account.id}
+
+
+def test_a_request_with_placeholders_is_not_sent(endpoint, job, inputs, tmp_path):
+    run = Run.create(tmp_path / "one", job)
+    made = job.backend.open().render(job, run.directory, inputs)
+    execution = job.backend.open().submit(run, replace(made, placeholders=("000000000000 stands for the number",)))
+
+    with pytest.raises(InputError, match="cannot be sent: 000000000000 stands for the number"):
+        follow(run, execution)
 
 
 def test_an_interrupt_ends_the_waiting_for_new_credentials(endpoint, refuse, job, inputs, tmp_path, monkeypatch):

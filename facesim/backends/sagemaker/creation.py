@@ -14,7 +14,7 @@ from facesim.backends.sagemaker.session import asking
 from facesim.backends.sagemaker.storage import Sent, have_bucket, upload
 from facesim.backends.training_job import job_name
 from facesim.runs.events import Event, Submitted, TrainingJobCreated, Uploaded, Uploading
-from facesim.util.errors import FacesimError
+from facesim.util.errors import FacesimError, InputError
 
 if TYPE_CHECKING:
     from facesim.backends.reach import Reach
@@ -139,9 +139,12 @@ def send_inputs(account: Account, made: TrainingJob, bucket_owner: str | None) -
     """Put what a request needs at its addresses, in a bucket that is made where it is missing; tell how far each is.
 
     Raises:
-        InputError: the bucket may not be used, or is not that of `bucket_owner`, by default the account itself.
+        InputError: the request has placeholders; the bucket may not be used, or is not that of `bucket_owner`, by
+            default the account itself.
         AwsError: S3 does not take it.
     """
+    if made.placeholders:
+        raise InputError(f"{made.name} cannot be sent: {'; '.join(made.placeholders)}")
     owner = bucket_owner or account.id
     s3, key = account.client("s3"), made.request["OutputDataConfig"].get("KmsKeyId")
     with asking(f"use the S3 bucket {made.bucket}"):
