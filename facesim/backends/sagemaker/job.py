@@ -6,11 +6,13 @@ It is followed over a connection that is lost for a while, and another process c
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 from facesim.backends.base import LeftRunning
+from facesim.backends.collect_results import RESOURCES, set_aside
 from facesim.backends.due import Due
 from facesim.backends.reach import Reach
 from facesim.backends.remote_job import LostSight, RemoteJob
@@ -65,6 +67,9 @@ _BILL = {"TrainingEndTime", "TrainingTimeInSeconds", "BillableTimeInSeconds"}
 #: Where a state was reported.
 _AWS = "AWS"
 
+#: A host's name.
+_HOST = re.compile(r"algo-\d+")
+
 #: The file in a run directory that keeps what AWS says of the job.
 DESCRIPTION = "training_job.json"
 
@@ -92,10 +97,14 @@ class SageMakerJob(RemoteJob):
         self._recorder = PointWriter(run)
         self._creation = request and Creation(run, account, request, self._reach, lambda: self._is_ending)
         self._states = len(self._states_before)
+        logs = [log for log in run.logs.glob("algo-*.log") if _HOST.fullmatch(log.stem)]
         if request is None:
             AT_WORK.add(name)
-            for log in run.logs.glob("algo-*.log"):
+            for log in logs:
                 log.unlink()  # read again from the beginning
+        else:
+            for file in (*logs, *(run.directory / "hosts").glob(f"*/{RESOURCES}")):
+                set_aside(file)  # of the run's job before, which is not read again
 
     def events(self, tick_s: float) -> Iterator[Event | None]:
         """As `Execution.events`. `emulated` where the endpoint is not AWS', `uploaded` for each file,
