@@ -13,6 +13,7 @@ from moto.s3.responses import S3Response
 from moto.sagemaker.responses import SageMakerResponse
 from moto.sts.responses import TokenResponse
 
+from facesim.backends.base import LeftRunning
 from facesim.backends.sagemaker.advice import BusyError, ExpiredError, QuotaError, RefusedError
 from facesim.backends.sagemaker.job import LostSight, SageMakerJob
 from facesim.backends.sagemaker.names import Names
@@ -441,6 +442,62 @@ def test_a_request_with_placeholders_is_not_sent(endpoint, job, inputs, tmp_path
 
     with pytest.raises(InputError, match="cannot be sent: 000000000000 stands for the number"):
         follow(run, execution)
+
+
+@pytest.mark.parametrize("interrupted", [True, False])
+def test_a_job_that_may_have_been_made_is_no_job_that_was_not(
+    endpoint, account, into_a_dead_network, job, inputs, tmp_path, script, monkeypatch, interrupted
+):
+    monkeypatch.setattr("facesim.backends.sagemaker.creation._TRY_AGAIN_S", 0.05)
+    monkeypatch.setattr("facesim.backends.sagemaker.creation._PATIENCE_S", 600 if interrupted else 0.0)
+    script.until = threading.Event()
+    run, execution = submit(job, tmp_path / "one", inputs)
+    into_a_dead_network("create_training_job", "describe_training_job")
+
+    def stop(event: dict) -> None:
+        if interrupted and event["event"] == "out_of_reach":
+            execution.stop()
+
+    kind = LeftRunning if interrupted else LostSight
+    with pytest.raises(kind, match="facesim-one may have been made, and may run at AWS, and cost: .*facesim cancel"):
+        follow(run, execution, stop)
+
+    endpoint.job("facesim-one").stop()
+
+
+@pytest.mark.parametrize("interrupted", [True, False])
+def test_a_job_whose_creation_was_answered_into_a_dead_network_is_followed_once_there_is_one(
+    endpoint, into_a_dead_network, job, inputs, tmp_path, script, monkeypatch, interrupted
+):
+    monkeypatch.setattr("facesim.backends.sagemaker.creation._TRY_AGAIN_S", 0.05)
+    script.until = threading.Event() if interrupted else None
+    run, execution = submit(job, tmp_path / "one", inputs)
+    into_a_dead_network("create_training_job", "describe_training_job", times=1)
+
+    def stop(event: dict) -> None:
+        if interrupted and event["event"] == "out_of_reach":
+            execution.stop()
+
+    events = follow(run, execution, stop)
+
+    assert [event["name"] for event in events if event["event"] == "training_job"] == ["facesim-one"]
+    assert events[-1]["outcome"] == ("stopped" if interrupted else "completed")
+
+
+def test_following_that_ends_before_it_is_known_whether_a_job_was_made_ends_the_job(
+    endpoint, into_a_dead_network, job, inputs, tmp_path, script
+):
+    script.until = threading.Event()
+    _, execution = submit(job, tmp_path / "one", inputs)
+    into_a_dead_network("create_training_job", "describe_training_job", times=1)
+    for event in execution.events(0.05):
+        if event and event["event"] == "out_of_reach":
+            break
+
+    execution.close()
+
+    assert endpoint.job("facesim-one").ended.wait(10)
+    assert endpoint.job("facesim-one").status == "Stopped"
 
 
 def test_an_interrupt_ends_the_waiting_for_new_credentials(endpoint, refuse, job, inputs, tmp_path, monkeypatch):

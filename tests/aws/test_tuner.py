@@ -214,6 +214,17 @@ def test_a_search_that_cannot_be_looked_at_goes_on_and_says_what_to_do(search, t
         find(replace(search, trials=4), tmp_path / "tune", [])
 
 
+def test_a_search_that_may_have_been_made_says_so(search, account, tmp_path, script, into_a_dead_network):
+    script.until = threading.Event()
+    into_a_dead_network("create_hyper_parameter_tuning_job", "describe_hyper_parameter_tuning_job", times=1)
+
+    with pytest.raises(StillRunning, match="may have been made, and may run at AWS, and cost: .*facesim cancel"):
+        find(search, tmp_path / "tune", [])
+
+    name = kept_in(tmp_path / "tune").name
+    assert json.loads(facesim_here("cancel", tmp_path / "tune", "--json").output)["name"] == name
+
+
 def test_a_host_takes_what_the_tuner_set_and_keeps_its_checkpoints_apart(tmp_path, monkeypatch):
     job = make_job(backend="sagemaker", data="photos/", recipe="modern", spot=True)
     static = {"job": job_json(job)}

@@ -113,15 +113,15 @@ class SageMakerJob(RemoteJob):
         Raises:
             InputError: AWS does not allow to make the job.
             AwsError: AWS refuses the job.
-            LeftRunning: the user left it.
-            LostSight: it exists and cannot be followed any more.
+            LeftRunning: the user left it, or does not want it and it may have been made.
+            LostSight: it exists, or may, and cannot be followed any more.
         """
         if self._account.emulator:
             yield Emulated(endpoint=self._account.emulator)
         while True:
-            if self._creation and not self._exists:
-                yield from self._creation.events()
-                if not self._exists:
+            if self._creation and not self._creation.exists:
+                yield from self._make(self._creation)
+                if not self._creation.exists:
                     yield NodeEnded(outcome=Outcome.STOPPED)
                     return
             try:
@@ -146,14 +146,43 @@ class SageMakerJob(RemoteJob):
 
     @property
     def _exists(self) -> bool:  # type: ignore[override]
-        return self._creation is None or self._creation.exists
+        return self._creation is None or self._creation.exists is not False  # what may have been made may cost
 
     def _cancel(self) -> None:
-        cancel(self._account, self._name)
+        try:
+            cancel(self._account, self._name)
+        except RefusedError:
+            if self._creation is None or self._creation.exists:
+                raise
+            # It was not made, then.
 
     def close(self) -> None:
         AT_WORK.discard(self._name)
         super().close()
+
+    def _make(self, creation: Creation) -> Iterator[Event | None]:
+        """Have it made, unless an interrupt comes before: then it does not exist.
+
+        Raises:
+            FacesimError: it cannot be.
+            LeftRunning, LostSight: it may have been made, and nobody knows.
+        """
+        failure: FacesimError | None = None
+        try:
+            yield from creation.events()
+        except FacesimError as error:
+            failure = error
+        if creation.exists is None:
+            try:
+                yield from creation.found()
+            except FacesimError as error:
+                self._over = True
+                raise (LeftRunning if self._is_ending else LostSight)(
+                    f"{creation.made.name} may have been made, and may run at AWS, and cost: {error}; `facesim cancel "
+                    f"{self._run.directory}` ends it if so, `facesim attach {self._run.directory}` follows it"
+                ) from None
+        if failure and not creation.exists:
+            raise failure
 
     def _follow(self, tick_s: float) -> Generator[Event | dict[str, Any] | None, None, dict[str, Any]]:
         """Yield what happens until the job has ended; return what AWS says of it then.

@@ -132,13 +132,8 @@ def create(account: Account, job: TuningJob) -> None:
         InputError: AWS does not allow it.
         AwsError: AWS refuses it.
     """
-    try:
-        with asking(f"create the tuning job {job.name}"):
-            account.client("sagemaker").create_hyper_parameter_tuning_job(**job.request)
-    except AwsError:
-        # The answer may have been lost on the way, and the request sent again: then AWS took the first.
-        if not exists(account, job.name):
-            raise
+    with asking(f"create the tuning job {job.name}"):
+        account.client("sagemaker").create_hyper_parameter_tuning_job(**job.request)
 
 
 def exists(account: Account, name: str) -> bool:
