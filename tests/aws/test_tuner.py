@@ -91,6 +91,14 @@ def test_a_dry_run_prints_the_request_that_aws_would_take_and_starts_nothing(arg
     assert made_nothing(account) and not (tmp_path / "tune").exists()
 
 
+def test_only_trials_on_spot_capacity_are_given_the_checkpoints_of_all(search, tmp_path):
+    spot = replace(search, given={**search.given, "spot": True})
+
+    definitions = [plan_search(one, tmp_path / "tune").job.request["TrainingJobDefinition"] for one in (search, spot)]
+
+    assert ["CheckpointConfig" in definition for definition in definitions] == [False, True]
+
+
 def test_hyperband_ends_trials_by_itself(arguments):
     request = parse(facesim_here(*arguments, "--dry-run", "--tuner-strategy=hyperband", "--epochs=6"))["request"]
 

@@ -82,6 +82,11 @@ def tuning_job(made: TrainingJob, name: str, config: Mapping[str, Any]) -> Tunin
         )
     if "TensorBoardOutputConfig" in given:
         raise InputError("--tensorboard does not go with --tuner sagemaker: a tuning job has no place for it")
+    fields = [field for field in _FIELDS if field in given]
+    if not given.get("EnableManagedSpotTraining"):
+        # All trials have one address for checkpoints, and SageMaker brings each what those before it left there: worth
+        # the time, and the room, only where spot capacity may be taken away.
+        fields.remove("CheckpointConfig")
     request = {
         "HyperParameterTuningJobName": name,
         "HyperParameterTuningJobConfig": {
@@ -93,7 +98,7 @@ def tuning_job(made: TrainingJob, name: str, config: Mapping[str, Any]) -> Tunin
             "AlgorithmSpecification": {
                 key: algorithm[key] for key in ("TrainingImage", "TrainingInputMode", "MetricDefinitions")
             },
-            **{field: given[field] for field in _FIELDS if field in given},
+            **{field: given[field] for field in fields},
         },
         "Tags": given["Tags"],
     }
