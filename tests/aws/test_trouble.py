@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from dataclasses import replace
 
@@ -139,6 +140,30 @@ def test_a_run_that_is_lost_sight_of_does_not_end_the_study(endpoint, refuse, fa
     capsys.readouterr()
     assert main(["attach", str(first.directory)]) == 0
     assert first.result()["state"] == RunState.COMPLETED
+
+
+class InterruptsTwice(Observer):
+    """Does what Ctrl-C does, and Ctrl-C again, once a job trains."""
+
+    def happened(self, event) -> None:
+        if getattr(event, "state", None) == RunState.TRAINING:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_after_an_interrupt_no_other_job_begins_though_the_first_cannot_be_stopped(
+    endpoint, refuse, faces, tmp_path, script
+):
+    script.until = threading.Event()
+    refuse(SageMakerResponse, "stop_training_job", "AccessDeniedException")
+    options = {"backend": "sagemaker", "data": str(faces), "image_size": 32, "instance_type": "ml.m5.xlarge"}
+    jobs = [make_job(**options, seed=seed) for seed in (1, 2)]
+
+    with pytest.raises(LeftRunning, match=r"could not be stopped.*continues at AWS, and costs.*facesim cancel"):
+        run_study(jobs, tmp_path / "runs", [InterruptsTwice()])
+
+    (run,) = find_runs([tmp_path / "runs"])
+    assert run.result() is None
 
 
 @pytest.mark.slow
