@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from facesim.metrics.announced import FILE, announced
 from facesim.metrics.files import SampleTail, SampleWriter
@@ -18,6 +19,7 @@ class LogStream:
 
     def __init__(self, run: Run):
         self._run = run
+        self._home_before = self._home()
         self._live: SampleWriter | None = None
         self._live_before: set[float] = set()  # times of what somebody who followed the job before has written
 
@@ -40,9 +42,13 @@ class LogStream:
         return None
 
     def settle(self) -> None:
-        """The samples that hosts took are home: those that were announced are not needed any more."""
-        if any(self._run.metrics.glob("chief-0-*.jsonl")):
+        """If the samples that hosts took are home now, those that were announced are not needed any more."""
+        if self._home() != self._home_before:  # what was here before is of an earlier job of the run
             if self._live:
                 self._live.close()
                 self._live = None
             (self._run.metrics / FILE).unlink(missing_ok=True)
+
+    def _home(self) -> dict[Path, int]:
+        """Files of what the chief recorded, and when each was written."""
+        return {file: file.stat().st_mtime_ns for file in self._run.metrics.glob("chief-0-*.jsonl")}
