@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 import shutil
 from pathlib import Path
@@ -17,15 +18,20 @@ def collect_results(hosts: Path, model: Path, run: Run) -> None:
 
     Samples get the run's id and the host's name as SageMaker gives it. A file that several hosts have, such as a
     monitor's log, keeps its host's name beside its own; what happened on a host, and what it knew of the others,
-    stays in `hosts/HOST`.
+    stays in `hosts/HOST`. Files of an earlier job of the run are set aside, but for samples: hosts go on with those.
     """
+    logs: set[Path] = set()
     for folder in sorted(path for path in hosts.iterdir() if path.is_dir()):
         host = folder.name
         host_run = Run(folder)
         for file in sorted(host_run.metrics.glob("*.jsonl")):
             _adopt_samples(file, run.metrics / f"{file.stem}-{host}.jsonl", run.id, host)
         for file in sorted(host_run.logs.glob("*")):
-            _copy(file, run.logs, host)
+            log = run.logs / file.name
+            if log in logs:
+                log = run.logs / f"{file.stem}-{host}{file.suffix}"
+            logs.add(log)
+            _copy(file, log)
         for task_folder in sorted(host_run.tasks.glob("*")):
             shutil.copytree(task_folder, run.tasks / task_folder.name, dirs_exist_ok=True)
         if host_run.outcome_file.exists():
@@ -34,7 +40,7 @@ def collect_results(hosts: Path, model: Path, run: Run) -> None:
         host_folder.mkdir(parents=True, exist_ok=True)
         for file in (host_run.events_file, host_run.directory / RESOURCES):
             if file.exists():
-                shutil.copy2(file, host_folder)
+                _copy(file, host_folder / file.name)
     saved = model / run.model_file.name
     if saved.exists():
         shutil.copy2(saved, run.model_file)
@@ -51,6 +57,15 @@ def _adopt_samples(source: Path, target: Path, run_id: str, host: str) -> None:
                 adopted.write(json.dumps({**row, "run_id": run_id, "host": host}) + "\n")
 
 
-def _copy(file: Path, folder: Path, host: str) -> None:
-    taken = (folder / file.name).exists()
-    shutil.copy2(file, folder / (f"{file.stem}-{host}{file.suffix}" if taken else file.name))
+def _copy(file: Path, target: Path) -> None:
+    if target.exists() and not filecmp.cmp(file, target, shallow=False):  # the same is what was brought home before
+        set_aside(target)
+    shutil.copy2(file, target)
+
+
+def set_aside(file: Path) -> None:
+    """Keep a file that an earlier job of its run left, where the next has one of that name: `worker-1-earlier1.log`."""
+    number = 1
+    while (aside := file.with_name(f"{file.stem}-earlier{number}{file.suffix}")).exists():
+        number += 1
+    file.rename(aside)

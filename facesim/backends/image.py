@@ -44,6 +44,9 @@ BASE_LABEL, FRAMEWORK_LABEL = "facesim.base", "facesim.framework"
 #: framework.
 _STAGE, _STAGE_LABEL = "installed", "facesim.stage"
 
+#: What instances of SageMaker execute, as engines call it.
+_SAGEMAKER = "amd64"
+
 #: Beside a framework with CUDA: what measures GPUs.
 _WITH_CUDA = "nvidia-ml-py>=12"
 #: What pods use whose storage is in S3 (`facesim.backends.kubernetes.in_pod`).
@@ -61,6 +64,11 @@ def variant(framework: str, cuda: bool = False) -> str:
     large.
     """
     return ("" if framework == TENSORFLOW else f"-{framework}") + ("-cuda" if cuda else "")
+
+
+def name_in_ecr(image: str) -> str:
+    """What an image is called in the account's own registry: by its last word, whichever registry it is from."""
+    return image.rpartition("/")[2]
 
 
 def package_of(framework: str, cuda: bool = False) -> str:
@@ -152,11 +160,12 @@ def _labels(image: str, remedy: str) -> dict[str, str]:
     from docker.errors import APIError, ImageNotFound
 
     try:
-        return _engine().images.get(image).labels
+        held = _engine().images.get(image)
     except ImageNotFound:
         raise InputError(f"there is no image {image}; {remedy}") from None
     except APIError as error:
         raise InputError(f"the image {image} cannot be used: {error.explanation}; {remedy}") from None
+    return (held.attrs.get("Config") or {}).get("Labels") or {}  # others' may have no configuration at all
 
 
 def source_key(folder: Path = _PACKAGES) -> str:
@@ -287,13 +296,22 @@ def push(image: str, address: str, user: str, password: str, tell: Callable[[str
     """Bring an image that is here to `address`, a registry's REGISTRY/NAME:TAG, as `user` with `password`.
 
     Raises:
-        InputError: no engine answers, the image is missing, or the registry does not take it.
+        InputError: no engine answers, the image is missing, SageMaker cannot execute it, or the registry does not take
+            it.
     """
     from docker.errors import APIError
 
     check_present(image)
     client = _engine()
-    client.images.get(image).tag(address)
+    held = client.images.get(image)
+    architecture = held.attrs.get("Architecture")
+    if architecture not in (None, "", _SAGEMAKER):
+        raise InputError(
+            f"the image {image} is for {architecture}, and SageMaker's instances execute {_SAGEMAKER} alone: an engine "
+            f"makes images for the processor that it runs on; run `facesim image build` and `facesim image push` on an "
+            f"{_SAGEMAKER} (x86-64) machine"
+        )
+    held.tag(address)
     reported: set[str] = set()
     try:
         lines = client.images.push(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
-from facesim.metrics.announced import announced
-from facesim.metrics.files import SampleWriter
+from facesim.metrics.announced import FILE, announced
+from facesim.metrics.files import SampleTail, SampleWriter
 from facesim.runs.directory import Run
 from facesim.runs.events import Event, NodeEnded, NodeStarted, parse_event
 
@@ -18,7 +19,9 @@ class LogStream:
 
     def __init__(self, run: Run):
         self._run = run
+        self._home_before = self._home()
         self._live: SampleWriter | None = None
+        self._live_before: set[float] = set()  # times of what somebody who followed the job before has written
 
     def add(self, host: str, line: str, time_unix_s: float) -> Event | None:
         """Take one line; the event of the run that it tells, if it tells one. A host may print anything."""
@@ -26,10 +29,10 @@ class LogStream:
             file.write(line + "\n")
         if values := announced(line):
             if self._live is None:
-                self._live = SampleWriter(
-                    self._run.metrics / "live.jsonl", run_id=self._run.id, host=host, source="training"
-                )
-            self._live.write(time_unix_s, "chief", 0, values)
+                self._live_before = {sample.time_unix_s for sample in SampleTail(self._run.metrics, FILE).new()}
+                self._live = SampleWriter(self._run.metrics / FILE, run_id=self._run.id, host=host, source="training")
+            if time_unix_s not in self._live_before:
+                self._live.write(time_unix_s, "chief", 0, values)
         if line.startswith('{"time_unix_s"'):
             try:
                 reported = parse_event({"host": host, **json.loads(line)})
@@ -39,8 +42,13 @@ class LogStream:
         return None
 
     def settle(self) -> None:
-        """The samples that hosts took are home: those that were announced are not needed any more."""
-        if self._live and any(self._run.metrics.glob("chief-0-*.jsonl")):
-            self._live.close()
-            self._live = None
-            (self._run.metrics / "live.jsonl").unlink()
+        """If the samples that hosts took are home now, those that were announced are not needed any more."""
+        if self._home() != self._home_before:  # what was here before is of an earlier job of the run
+            if self._live:
+                self._live.close()
+                self._live = None
+            (self._run.metrics / FILE).unlink(missing_ok=True)
+
+    def _home(self) -> dict[Path, int]:
+        """Files of what the chief recorded, and when each was written."""
+        return {file: file.stat().st_mtime_ns for file in self._run.metrics.glob("chief-0-*.jsonl")}

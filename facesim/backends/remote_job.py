@@ -18,7 +18,7 @@ from facesim.backends.followed_job import FollowedJob
 from facesim.backends.reach import Reach
 from facesim.runs.directory import Run
 from facesim.runs.events import Event, Recovering, StateEntered, Stopping, Submitted
-from facesim.util.errors import FacesimError, Lost
+from facesim.util.errors import FacesimError, Lost, StillRunning
 
 #: Between SIGTERM and SIGKILL.
 GRACE_S = 120.0
@@ -108,8 +108,7 @@ class RemoteJob(ABC):
         """Stop the job where the user asked for that; tell it, or why it cannot be stopped now.
 
         Raises:
-            LeftRunning: the user leaves it.
-            LostSight: it is to end at once, and cannot be stopped.
+            LeftRunning: the user leaves it, or wants it to end at once, and it cannot be stopped.
         """
         asked = self._killed or (self._interrupted and not self._stopping and due("stop", _STOP_EVERY_S))
         if self._stopping or not asked or not self._decide():
@@ -139,15 +138,16 @@ class RemoteJob(ABC):
         """As `Reach.failed`.
 
         Raises:
-            LostSight: what nothing goes without has been denied for long.
+            LeftRunning, LostSight: what nothing goes without has been denied for long.
         """
         yield from self._reach.failed(what, error)
         if what in ("describe", "results") and self._reach.denied_s(what) > _DENIED_S:
             raise self._lost(str(error))
 
-    def _lost(self, why: str) -> LostSight:
+    def _lost(self, why: str) -> StillRunning:
+        """Who does not want it any more wants no other job of the study either: then the user has left it."""
         self._over = True
-        return LostSight(
+        return (LeftRunning if self._is_ending else LostSight)(
             f"{self._name} is not followed any more: {why}; it continues {self.place}, and costs, unless it has ended; "
             f"`facesim attach {self._run.directory}` follows it again, `facesim cancel {self._run.directory}` ends it"
         )

@@ -82,6 +82,6 @@ def push(tag: str | None, region: str | None, framework: str, cuda: bool) -> Non
     if tag is None:
         images.check(name, framework)
     to = login(Account(region))
-    address = f"{to.registry}/{name.rpartition('/')[2]}"
+    address = f"{to.registry}/{images.name_in_ecr(name)}"
     images.push(name, address, to.user, to.password, tell=echo)
-    echo(f"{address} is there; jobs use it" + ("" if tag is None else f" with --image {name.rpartition('/')[2]}"))
+    echo(f"{address} is there; jobs use it" + ("" if tag is None else f" with --image {images.name_in_ecr(name)}"))

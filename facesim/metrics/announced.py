@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import re
 
+#: The file of a run's metrics that holds what was announced, until what hosts recorded of the same is home.
+FILE = "live.jsonl"
+
 #: Names of the schema that are announced.
 ANNOUNCED = (
     "epoch",
     "examples",
+    "updates",
     "images_per_s",
     "loss",
     "running_accuracy",
@@ -31,8 +35,12 @@ def announcement(values: dict[str, float]) -> str | None:
     """The line that announces `values`, or None: only the end of an epoch, and of the training, is announced."""
     if not values.keys() & {"epoch", "training_accuracy"}:
         return None
-    parts = [f" {name}={float(values[name]):.6g};" for name in ANNOUNCED if name in values]
-    return "facesim:" + "".join(parts)
+    return "facesim:" + "".join(f" {name}={_text(values[name])};" for name in ANNOUNCED if name in values)
+
+
+def _text(value: float) -> str:
+    """A count to its last digit: updates tell which step the rest is of."""
+    return str(value) if isinstance(value, int) else f"{value:.6g}"
 
 
 def announced(line: str) -> dict[str, float]:

@@ -104,19 +104,26 @@ def samples_in(directory: Path) -> pandas.DataFrame:
 
 
 class SampleTail:
-    """Follows a directory of sample files that others append to."""
+    """Follows a directory of sample files that others append to: those of a name like `pattern`, but not `without`."""
 
-    def __init__(self, directory: Path):
-        self._directory = directory
+    def __init__(self, directory: Path, pattern: str = "*.jsonl", without: str | None = None):
+        self._directory, self._pattern, self._without = directory, pattern, without
         self._read: dict[Path, int] = {}
 
     def new(self) -> list[Sample]:
         """The samples that have come since the last call; a line that is still being written comes next time."""
         samples: list[Sample] = []
-        for path in sorted(self._directory.glob("*.jsonl")):
+        for path in sorted(self._directory.glob(self._pattern)):
+            if path.name != self._without:
+                samples.extend(parse_lines(self._new_lines(path)))
+        return samples
+
+    def _new_lines(self, path: Path) -> list[bytes]:
+        try:
             with open_regular(path) as file:
                 file.seek(self._read.get(path, 0))
                 whole, end, _ = file.read().rpartition(b"\n")
-            self._read[path] = self._read.get(path, 0) + len(whole) + len(end)
-            samples.extend(parse_lines(whole.splitlines()))
-        return samples
+        except FileNotFoundError:  # removed since it was listed: what was announced is not needed any more
+            return []
+        self._read[path] = self._read.get(path, 0) + len(whole) + len(end)
+        return whole.splitlines()

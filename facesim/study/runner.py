@@ -135,7 +135,7 @@ class _Job:
     def __init__(self, due: Due, position: int, jobs: int, pool: JobPool, again: bool, kept: ExitStack):
         self._due, self._position, self._jobs, self._pool, self._kept = due, position, jobs, pool, kept
         # Rendered again where it has only a part of this machine: how many threads it has follows from that.
-        self._again = again or pool.size > 1
+        self._again = (again or pool.size > 1) and not due.job.backend.elsewhere
 
     def run(self, observer: Observer) -> Run | None:
         """The run, however it ended; None if there is none."""

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from cluster import clock
+from facesim.metrics.announced import FILE
 from facesim.metrics.files import SampleTail
 from facesim.metrics.points import Point, Points
 from facesim.runs.directory import Run
@@ -145,7 +146,8 @@ def _sending(name: str) -> Iterator[None]:
 
 
 class Feed:
-    """Tells the tracker called `name` of one run, from the files that the run leaves, as they grow.
+    """Tells the tracker called `name` of one run, from the files that the run leaves, as they grow. What a training
+    elsewhere announced is told at once, and not again when what it recorded comes home.
 
     Raises, in each of its methods:
         FacesimError: the tracker does not take it, or the run cannot be read.
@@ -153,8 +155,10 @@ class Feed:
 
     def __init__(self, run: Run, tracker: Tracker, name: str):
         self._run, self._tracker, self._name = run, tracker, name
-        self._tail = SampleTail(run.metrics)
-        self._points: Points | None = None
+        self._announced = SampleTail(run.metrics, FILE)
+        self._recorded = SampleTail(run.metrics, without=FILE)
+        self._points: tuple[Points, Points] | None = None  # of what was announced, and of what was recorded
+        self._told: set[tuple[str, int]] = set()  # of what was announced: metric and step
 
     def begin(self) -> None:
         with _sending(self._name):
@@ -163,11 +167,22 @@ class Feed:
     def send(self) -> None:
         """Tell what has been measured since the last time."""
         with _sending(self._name):
-            if samples := self._tail.new():
-                if self._points is None:
-                    first_unix_s = min(sample.time_unix_s for sample in samples)
-                    self._points = Points(min(first_unix_s, TrackedRun.of(self._run).launched_unix_s))
-                self._tracker.log(list(self._points.of(samples)))
+            announced, recorded = self._announced.new(), self._recorded.new()
+            if not announced and not recorded:
+                return
+            if self._points is None:
+                first_unix_s = min(sample.time_unix_s for sample in (*announced, *recorded))
+                launched_unix_s = min(first_unix_s, TrackedRun.of(self._run).launched_unix_s)
+                self._points = Points(launched_unix_s), Points(launched_unix_s)
+            of_announced, of_recorded = self._points
+            new = []
+            for point in of_announced.of(announced):
+                if (point.name, point.step) not in self._told:  # after a restart it announces again
+                    self._told.add((point.name, point.step))
+                    new.append(point)
+            new += [point for point in of_recorded.of(recorded) if (point.name, point.step) not in self._told]
+            if new:
+                self._tracker.log(sorted(new, key=lambda point: point.time_unix_s))
 
     def finish(self) -> None:
         """Tell the rest, and the end, with a report of this run alone."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from facesim.backends.base import Execution, LeftRunning, Target
 from facesim.backends.due import Due
 from facesim.backends.sagemaker import tuning
-from facesim.backends.sagemaker.advice import BusyError, CredentialsError
+from facesim.backends.sagemaker.advice import AwsError, BusyError, CredentialsError, RefusedError
 from facesim.backends.sagemaker.calls import OUTCOMES
 from facesim.backends.sagemaker.creation import send_inputs
 from facesim.backends.sagemaker.session import Account
@@ -129,7 +129,12 @@ class _Followed:
         self.interrupted = self._killed = True
 
     def create(self, job: tuning.TuningJob) -> bool:
-        """Make the tuning job; False where an interrupt comes before."""
+        """Make the tuning job; False where an interrupt comes before.
+
+        Raises:
+            Lost: it may have been made, and nobody knows.
+            FacesimError: it cannot be made.
+        """
         for _, sent in send_inputs(self._account, job.made, self._spec.bucket_owner):
             self._shown.preparing(f"uploading {sent.file.name}", sent.sent_bytes, sent.bytes)
             if self.interrupted:
@@ -137,9 +142,22 @@ class _Followed:
         # Before it is made: whatever happens then, it can be found.
         content = {"name": job.name, "region": self._account.region, "search": _facts(self._search)}
         write_json(self._output / TUNING_JOB, content)
-        tuning.create(self._account, job)
+        try:
+            tuning.create(self._account, job)
+        except RefusedError:
+            raise
+        except AwsError as error:
+            # The answer may have been lost on the way, and the request sent again: then AWS took the first.
+            if not self._was_made(job.name, error):
+                raise
         self._shown.noticed(f"{job.name} is made: SageMaker's tuner runs {self._search.trials} trials")
         return True
+
+    def _was_made(self, name: str, error: AwsError) -> bool:
+        try:
+            return tuning.exists(self._account, name)
+        except FacesimError:
+            raise Lost(f"{name} may have been made, and may run at AWS, and cost: {error}{self._ways()}") from None
 
     def follow(self, name: str) -> None:
         """Bring trials home as they end, until the tuning job and all of them have.

@@ -12,6 +12,7 @@ pytest.importorskip("moto")
 
 from botocore.loaders import Loader, create_loader
 from moto.core.exceptions import JsonRESTError
+from moto.sagemaker.responses import SageMakerResponse
 
 from facesim.backends.sagemaker.calls import AT_WORK
 from facesim.backends.sagemaker.session import Account
@@ -102,3 +103,18 @@ def refuse(endpoint, monkeypatch):
         return asked
 
     return refuse
+
+
+@pytest.fixture
+def into_a_dead_network(refuse, monkeypatch):
+    """AWS makes what it is asked for, and neither that answer arrives nor one to what is asked of it, `times` times."""
+
+    def answers(create: str, describe: str, times: int = 10**9) -> None:
+        made = getattr(SageMakerResponse, create)
+        monkeypatch.setattr(SageMakerResponse, create, lambda self: made(self) and lost(create))
+        refuse(SageMakerResponse, describe, "ServiceUnavailable", times=times)
+
+    def lost(operation: str) -> None:
+        raise JsonRESTError("ServiceUnavailable", f"no answer to {operation}")
+
+    return answers

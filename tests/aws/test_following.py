@@ -300,6 +300,37 @@ def test_a_run_that_goes_on_is_another_job_with_the_checkpoints_of_the_first(end
     assert states(events)[-1] == "Completed"
 
 
+def test_a_run_that_goes_on_keeps_what_its_earlier_jobs_left(endpoint, account, job, inputs, tmp_path, script):
+    where = BACKENDS["sagemaker"]().open()
+    run, execution = submit(job, tmp_path / "one", inputs)
+
+    def goes_on(prints: str) -> None:
+        script.prints, script.fails_with = (prints,), "an accident"
+        again = where.render(job, run.directory, inputs)
+        run.record("submitted")
+        follow(run, where.submit(run, again))
+
+    def points() -> set[tuple[str, float]]:
+        samples = read_samples(run.metrics)
+        rows = samples[samples["source"] == "cloudwatch"]
+        assert not rows.duplicated(["host", "role", "name", "time_unix_s"]).any()
+        return set(zip(rows["name"], rows["time_unix_s"]))
+
+    script.prints, script.fails_with = ("the first",), "an accident"
+    follow(run, execution)
+    before = points()
+    goes_on("the second")
+    goes_on("the third")
+    follow(run, SageMakerJob(run, account, "facesim-one-again2"))  # as after the command was killed at its end
+
+    def printed(log: str) -> list[str]:
+        return [line for line in run.log_file(log).read_text().splitlines() if line.startswith("the ")]
+
+    logs = {"algo-1-earlier1": ["the first"], "algo-1-earlier2": ["the second"], "algo-1": ["the third"]}
+    assert {log: printed(log) for log in logs} == logs
+    assert points() >= before
+
+
 @pytest.mark.parametrize("completed", [False, True])
 def test_a_run_whose_job_goes_on_at_aws_or_has_completed_there_is_not_started_again(
     endpoint, job, inputs, tmp_path, script, completed

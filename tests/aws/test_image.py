@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from facesim import __version__
-from facesim.backends.image import requirements
+from facesim.backends.image import name_in_ecr, requirements
 from facesim.backends.sagemaker.names import Names
 from facesim.backends.sagemaker.site import site_of, stage_source
 from facesim.backends.training_job import content_key
@@ -87,6 +87,16 @@ def test_an_image_is_taken_of_any_account_in_the_region_of_the_job(account, host
 
 def test_an_image_without_a_registry_is_in_the_accounts_own(account):
     assert site_of(SageMaker(image="faces:2"), Names()).image == "123456789012.dkr.ecr.us-east-1.amazonaws.com/faces:2"
+
+
+@pytest.mark.parametrize("named", ["team/facesim:dev", "registry.example.com:5000/team/facesim:dev", "facesim:dev"])
+def test_jobs_take_the_image_that_is_pushed_where_facesims_own_has_another_name(account, monkeypatch, named):
+    monkeypatch.setattr("facesim.backends.image.IMAGE", named)
+
+    image = site_of(SageMaker(), Names(), ["ml.g5.xlarge"]).image
+
+    assert image == "123456789012.dkr.ecr.us-east-1.amazonaws.com/facesim:dev-cuda"
+    assert image.endswith(f"/{name_in_ecr(f'{named}-cuda')}")  # as it is pushed
 
 
 def test_what_the_image_lacks_is_named_and_tensorflow_is_not():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import io
 import json
 import tarfile
@@ -173,17 +174,50 @@ def test_more_instances_than_the_quota_are_refused_as_sagemaker_does(endpoint, a
     assert "“ml.m5.xlarge for training job usage”" in capsys.readouterr().out.replace("\n", " ")
 
 
-def test_the_image_is_pushed_to_the_registry_of_the_account(endpoint, monkeypatch, capsys):
+@pytest.fixture
+def engine():
     from cluster.containers.engine import EngineError, connect
 
     try:
         engine = connect()
     except EngineError as error:
         pytest.skip(str(error))
+    yield engine
+    for left in engine.images.list(filters={"reference": "*facesim-aws-push-test"}):
+        engine.images.remove(left.id, force=True)
+    engine.close()
+
+
+def loaded(engine, architecture: str) -> str:
+    """The name of an empty image for processors of an architecture."""
+    with io.BytesIO() as content:
+        tarfile.open(fileobj=content, mode="w").close()
+        layer = content.getvalue()
+    rootfs = {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]}
+    name = "facesim-aws-push-test:1"
+    files = {
+        "layer.tar": layer,
+        "config.json": json.dumps({"architecture": architecture, "os": "linux", "rootfs": rootfs}).encode(),
+        "manifest.json": json.dumps([{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]).encode(),
+    }
     with io.BytesIO() as archive:
         with tarfile.open(fileobj=archive, mode="w") as tar:
-            tar.addfile(tarfile.TarInfo("empty"), io.BytesIO())
-        engine.api.import_image_from_data(archive.getvalue(), repository="facesim-aws-push-test", tag="1")
+            for file, text in files.items():
+                member = tarfile.TarInfo(file)
+                member.size = len(text)
+                tar.addfile(member, io.BytesIO(text))
+        engine.images.load(archive.getvalue())
+    return name
+
+
+def test_an_image_that_sagemaker_cannot_execute_is_not_pushed(endpoint, engine, capsys):
+    assert main(["image", "push", "--tag", loaded(engine, "arm64")]) == 2
+
+    assert "facesim-aws-push-test:1 is for arm64, and SageMaker's instances execute amd64" in capsys.readouterr().err
+
+
+def test_the_image_is_pushed_to_the_registry_of_the_account(endpoint, engine, monkeypatch, capsys):
+    name = loaded(engine, "amd64")
     answer = ECRResponse.get_authorization_token
 
     def ours(self):  # moto names AWS' registry, which is not to be pushed to from here
@@ -192,15 +226,8 @@ def test_the_image_is_pushed_to_the_registry_of_the_account(endpoint, monkeypatc
         return response
 
     monkeypatch.setattr(ECRResponse, "get_authorization_token", ours)
-    try:
-        with registry("AWS", "123456789012-auth-token") as there:
-            assert main(["image", "push", "--tag", "facesim-aws-push-test:1"]) == 0, capsys.readouterr().err
-            assert list(there.manifests) == ["facesim-aws-push-test:1"]
-            assert {one["digest"] for one in json.loads(there.manifests["facesim-aws-push-test:1"])["layers"]} <= (
-                there.blobs
-            )
-            assert "--image facesim-aws-push-test:1" in capsys.readouterr().out
-    finally:
-        for left in engine.images.list(filters={"reference": "*facesim-aws-push-test"}):
-            engine.images.remove(left.id, force=True)
-        engine.close()
+    with registry("AWS", "123456789012-auth-token") as there:
+        assert main(["image", "push", "--tag", name]) == 0, capsys.readouterr().err
+        assert list(there.manifests) == [name]
+        assert {one["digest"] for one in json.loads(there.manifests[name])["layers"]} <= there.blobs
+        assert f"--image {name}" in capsys.readouterr().out

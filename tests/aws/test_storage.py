@@ -164,6 +164,23 @@ def test_checkpoints_are_pruned_in_s3_as_on_a_disk(endpoint, account, monkeypatc
     assert left == [unfinished[2], *names[12:], "checkpoint-000000001.npz"]  # that is being written now
 
 
+def test_each_folder_keeps_its_own_newest_checkpoints(bucket, account):
+    """Tasks of `independent` have a folder each, and are at different steps."""
+    kept = [
+        "one/chief-0/checkpoint-000000900.npz",
+        "one/worker-0/.checkpoint-000000030.npz.77",
+        "one/worker-0/checkpoint-000000010.npz",
+        "one/worker-0/checkpoint-000000020.npz",
+    ]
+    old = ["one/chief-0/.checkpoint-000000900.npz.77", "one/worker-0/checkpoint-000000009.npz"]
+    for key in [*kept, *old]:
+        bucket.put_object(Bucket="a-bucket", Key=key, Body=b"")
+
+    assert prune_checkpoints(bucket, "s3://a-bucket/one/", keep=2, owner=account.id) == 2
+
+    assert [one["Key"] for one in bucket.list_objects_v2(Bucket="a-bucket")["Contents"]] == kept
+
+
 def test_a_bucket_that_another_job_makes_at_the_same_time_is_the_bucket(endpoint):
     s3 = Account("eu-west-1").client("s3")  # in us-east-1 AWS does not mind
 

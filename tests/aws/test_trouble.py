@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import threading
+from dataclasses import replace
 
 import pytest
 from botocore.exceptions import ClientError, ConnectTimeoutError, ProxyConnectionError, SSLError
@@ -10,7 +12,9 @@ from botocore.parsers import ResponseParserError
 from moto.logs.responses import LogsResponse
 from moto.s3.responses import S3Response
 from moto.sagemaker.responses import SageMakerResponse
+from moto.sts.responses import TokenResponse
 
+from facesim.backends.base import LeftRunning
 from facesim.backends.sagemaker.advice import BusyError, ExpiredError, QuotaError, RefusedError
 from facesim.backends.sagemaker.job import LostSight, SageMakerJob
 from facesim.backends.sagemaker.names import Names
@@ -22,6 +26,8 @@ from facesim.cli import main
 from facesim.runs.directory import Run, find_runs
 from facesim.runs.states import RunState
 from facesim.spec.job import make_job
+from facesim.study.observers import Observer
+from facesim.study.runner import run_study
 from facesim.util.errors import InputError
 from tests.support.events import states
 from tests.support.executions import follow, submit
@@ -134,6 +140,30 @@ def test_a_run_that_is_lost_sight_of_does_not_end_the_study(endpoint, refuse, fa
     capsys.readouterr()
     assert main(["attach", str(first.directory)]) == 0
     assert first.result()["state"] == RunState.COMPLETED
+
+
+class InterruptsTwice(Observer):
+    """Does what Ctrl-C does, and Ctrl-C again, once a job trains."""
+
+    def happened(self, event) -> None:
+        if getattr(event, "state", None) == RunState.TRAINING:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_after_an_interrupt_no_other_job_begins_though_the_first_cannot_be_stopped(
+    endpoint, refuse, faces, tmp_path, script
+):
+    script.until = threading.Event()
+    refuse(SageMakerResponse, "stop_training_job", "AccessDeniedException")
+    options = {"backend": "sagemaker", "data": str(faces), "image_size": 32, "instance_type": "ml.m5.xlarge"}
+    jobs = [make_job(**options, seed=seed) for seed in (1, 2)]
+
+    with pytest.raises(LeftRunning, match=r"could not be stopped.*continues at AWS, and costs.*facesim cancel"):
+        run_study(jobs, tmp_path / "runs", [InterruptsTwice()])
+
+    (run,) = find_runs([tmp_path / "runs"])
+    assert run.result() is None
 
 
 @pytest.mark.slow
@@ -401,6 +431,98 @@ def test_a_job_that_cannot_be_made_as_credentials_have_expired_waits_for_new_one
     assert [event["what"] for event in events if event["event"] == "out_of_reach"]
     assert events[-1]["outcome"] == "completed"
     assert execution._account.session is not before
+
+
+class AsPlanned(Observer):
+    """Does something once the study is planned."""
+
+    def __init__(self, then):
+        self._then = then
+
+    def planned(self, plan) -> None:
+        self._then()
+
+
+def test_jobs_at_the_same_time_are_sent_as_planned_whatever_becomes_of_the_credentials(
+    endpoint, account, refuse, faces, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("facesim.backends.sagemaker.creation._TRY_AGAIN_S", 0.05)
+    options = {"backend": "sagemaker", "data": str(faces), "image_size": 32, "instance_type": "ml.m5.xlarge"}
+    jobs = [make_job(**options, seed=seed) for seed in (1, 2)]
+    refused = []
+    then = AsPlanned(lambda: refused.append(refuse(TokenResponse, "get_caller_identity", "ExpiredToken", times=4)))
+
+    runs = run_study(jobs, tmp_path / "runs", [then], parallel=2)
+
+    assert refused[0]
+    assert [run.result()["state"] for run in runs] == [RunState.COMPLETED] * 2
+    requests = [run.plan()["CreateTrainingJob"] for run in runs]
+    assert {request["RoleArn"].split(":")[4] for request in requests} == {account.id}
+
+
+def test_a_request_with_placeholders_is_not_sent(endpoint, job, inputs, tmp_path):
+    run = Run.create(tmp_path / "one", job)
+    made = job.backend.open().render(job, run.directory, inputs)
+    execution = job.backend.open().submit(run, replace(made, placeholders=("000000000000 stands for the number",)))
+
+    with pytest.raises(InputError, match="cannot be sent: 000000000000 stands for the number"):
+        follow(run, execution)
+
+
+@pytest.mark.parametrize("interrupted", [True, False])
+def test_a_job_that_may_have_been_made_is_no_job_that_was_not(
+    endpoint, account, into_a_dead_network, job, inputs, tmp_path, script, monkeypatch, interrupted
+):
+    monkeypatch.setattr("facesim.backends.sagemaker.creation._TRY_AGAIN_S", 0.05)
+    monkeypatch.setattr("facesim.backends.sagemaker.creation._PATIENCE_S", 600 if interrupted else 0.0)
+    script.until = threading.Event()
+    run, execution = submit(job, tmp_path / "one", inputs)
+    into_a_dead_network("create_training_job", "describe_training_job")
+
+    def stop(event: dict) -> None:
+        if interrupted and event["event"] == "out_of_reach":
+            execution.stop()
+
+    kind = LeftRunning if interrupted else LostSight
+    with pytest.raises(kind, match="facesim-one may have been made, and may run at AWS, and cost: .*facesim cancel"):
+        follow(run, execution, stop)
+
+    endpoint.job("facesim-one").stop()
+
+
+@pytest.mark.parametrize("interrupted", [True, False])
+def test_a_job_whose_creation_was_answered_into_a_dead_network_is_followed_once_there_is_one(
+    endpoint, into_a_dead_network, job, inputs, tmp_path, script, monkeypatch, interrupted
+):
+    monkeypatch.setattr("facesim.backends.sagemaker.creation._TRY_AGAIN_S", 0.05)
+    script.until = threading.Event() if interrupted else None
+    run, execution = submit(job, tmp_path / "one", inputs)
+    into_a_dead_network("create_training_job", "describe_training_job", times=1)
+
+    def stop(event: dict) -> None:
+        if interrupted and event["event"] == "out_of_reach":
+            execution.stop()
+
+    events = follow(run, execution, stop)
+
+    assert [event["name"] for event in events if event["event"] == "training_job"] == ["facesim-one"]
+    assert events[-1]["outcome"] == ("stopped" if interrupted else "completed")
+
+
+def test_following_that_ends_before_it_is_known_whether_a_job_was_made_ends_the_job(
+    endpoint, into_a_dead_network, job, inputs, tmp_path, script
+):
+    script.until = threading.Event()
+    _, execution = submit(job, tmp_path / "one", inputs)
+    into_a_dead_network("create_training_job", "describe_training_job", times=1)
+    for event in execution.events(0.05):
+        if event and event["event"] == "out_of_reach":
+            break
+
+    execution.close()
+
+    assert endpoint.job("facesim-one").ended.wait(10)
+    assert endpoint.job("facesim-one").status == "Stopped"
 
 
 def test_an_interrupt_ends_the_waiting_for_new_credentials(endpoint, refuse, job, inputs, tmp_path, monkeypatch):

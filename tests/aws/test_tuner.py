@@ -91,6 +91,14 @@ def test_a_dry_run_prints_the_request_that_aws_would_take_and_starts_nothing(arg
     assert made_nothing(account) and not (tmp_path / "tune").exists()
 
 
+def test_only_trials_on_spot_capacity_are_given_the_checkpoints_of_all(search, tmp_path):
+    spot = replace(search, given={**search.given, "spot": True})
+
+    definitions = [plan_search(one, tmp_path / "tune").job.request["TrainingJobDefinition"] for one in (search, spot)]
+
+    assert ["CheckpointConfig" in definition for definition in definitions] == [False, True]
+
+
 def test_hyperband_ends_trials_by_itself(arguments):
     request = parse(facesim_here(*arguments, "--dry-run", "--tuner-strategy=hyperband", "--epochs=6"))["request"]
 
@@ -212,6 +220,17 @@ def test_a_search_that_cannot_be_looked_at_goes_on_and_says_what_to_do(search, t
     assert describe(account, name)["HyperParameterTuningJobStatus"] == "InProgress"
     with pytest.raises(InputError, match="holds a search with other options"):
         find(replace(search, trials=4), tmp_path / "tune", [])
+
+
+def test_a_search_that_may_have_been_made_says_so(search, account, tmp_path, script, into_a_dead_network):
+    script.until = threading.Event()
+    into_a_dead_network("create_hyper_parameter_tuning_job", "describe_hyper_parameter_tuning_job", times=1)
+
+    with pytest.raises(StillRunning, match="may have been made, and may run at AWS, and cost: .*facesim cancel"):
+        find(search, tmp_path / "tune", [])
+
+    name = kept_in(tmp_path / "tune").name
+    assert json.loads(facesim_here("cancel", tmp_path / "tune", "--json").output)["name"] == name
 
 
 def test_a_host_takes_what_the_tuner_set_and_keeps_its_checkpoints_apart(tmp_path, monkeypatch):

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from facesim import Tracking
+from facesim.backends.log_stream import LogStream
+from facesim.metrics.announced import announcement
+from facesim.metrics.files import SampleWriter
+from facesim.metrics.points import Point
 from facesim.runs.directory import Run
+from facesim.spec.job import make_job
 from facesim.study.observers import Together
 from facesim.tracking import export_runs
+from facesim.tracking.tracker import Feed, TrackedRun, Tracker
 from facesim.util.errors import InputError
 from tests.conftest import facesim_here, wait_until
 from tests.tracking.conftest import BEGAN, Growing
@@ -66,6 +73,54 @@ def test_tensorboard_has_nodes_as_folders_and_hparams(growing, tmp_path, monkeyp
     assert ended.status == 1  # success
     assert "trained_together: together" in run.Tensors("run")[0].tensor_proto.string_val[0].decode()
     assert "<html" in (tmp_path / "tensorboard" / growing.run.id / "report.html").read_text()
+
+
+class Keeps(Tracker):
+    """A tracker that keeps what it is told of the training."""
+
+    place = "here"
+
+    def __init__(self, folder: Path):
+        super().__init__(folder)
+        self.told: list[tuple[str, int, float]] = []
+
+    def start(self, run: TrackedRun) -> None:
+        pass
+
+    def log(self, points: Sequence[Point]) -> None:
+        self.told += [(point.metric, point.step, point.value) for point in points if point.node == ""]
+
+    def end(self, run: TrackedRun, report: Path | None) -> None:
+        pass
+
+
+def test_what_a_training_elsewhere_announces_is_told_once_at_its_step(tmp_path):
+    run = Run.create(tmp_path / "one", make_job())
+    tracker = Keeps(tmp_path)
+    feed = Feed(run, tracker, "keeps")
+    epochs = [{"epoch": n, "updates": 1_234_567 * n, "loss": 1 / n, "staleness_mean": 0.5} for n in (1, 2)]
+    followers = [LogStream(run), LogStream(run)]
+
+    def prints(values: dict[str, float], at_unix_s: float, *to: LogStream) -> None:
+        for follower in to:  # the second reads again what the first has read
+            follower.add("algo-1", announcement(values), at_unix_s)
+        feed.send()
+
+    prints(epochs[0], BEGAN + 5.25, *followers)
+    prints(epochs[1], BEGAN + 10.25, followers[1])
+    prints(epochs[1], BEGAN + 15.25, followers[1])  # it was started again elsewhere
+    live = list(tracker.told)
+    home = SampleWriter(run.metrics / "chief-0-algo-1.jsonl", run_id=run.id, host="algo-1", source="training")
+    for number, values in enumerate(epochs, 1):
+        home.write(BEGAN + 5 * number, "chief", 0, values)
+    followers[1].settle()
+    feed.send()
+
+    assert [(step, value) for metric, step, value in live if metric == "training/loss"] == [
+        (1_234_567, 1.0), (2_469_134, 0.5),
+    ]  # fmt: skip
+    assert tracker.told[len(live) :] == [("training/staleness_mean", step, 0.5) for step in (1_234_567, 2_469_134)]
+    assert [file.name for file in run.metrics.iterdir()] == ["chief-0-algo-1.jsonl"]
 
 
 @pytest.mark.slow

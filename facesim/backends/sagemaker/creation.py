@@ -8,13 +8,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from facesim.backends.due import Due
-from facesim.backends.sagemaker.advice import AwsError, BusyError, ExpiredError
+from facesim.backends.sagemaker.advice import AwsError, BusyError, ExpiredError, RefusedError
 from facesim.backends.sagemaker.calls import AT_WORK, create_when_there_is_room, describe
 from facesim.backends.sagemaker.session import asking
 from facesim.backends.sagemaker.storage import Sent, have_bucket, upload
 from facesim.backends.training_job import job_name
 from facesim.runs.events import Event, Submitted, TrainingJobCreated, Uploaded, Uploading
-from facesim.util.errors import FacesimError
+from facesim.util.errors import FacesimError, InputError
 
 if TYPE_CHECKING:
     from facesim.backends.reach import Reach
@@ -39,13 +39,13 @@ class Creation:
 
     Attributes:
         made: the request, under the name that it has now.
-        exists: whether AWS has taken it.
+        exists: whether AWS has taken it; None where it was sent, and nobody knows whether it arrived.
     """
 
     def __init__(self, run: Run, account: Account, made: TrainingJob, reach: Reach, is_ending: Callable[[], bool]):
         self._run, self._account, self._reach, self._is_ending = run, account, reach, is_ending
         self.made = made
-        self.exists = False
+        self.exists: bool | None = False
         self._until_s = time.monotonic() + run.job().backend.quota_wait_s
         self._attempt = 0
         self._failing_since_s: float | None = None
@@ -107,41 +107,60 @@ class Creation:
                 return
 
     def _send(self) -> Iterator[Event | None]:
-        request = self.made.request
         try:
-            for full in create_when_there_is_room(self._account, request, self._may_wait):
+            for full in create_when_there_is_room(self._account, self.made.request, self._may_wait):
                 self._failing_since_s = None  # AWS answers: it may go on waiting for hours
                 yield from self._reach.failed("quota", full) if full else [None]
                 if self._is_ending():
                     return
-        except AwsError:
+        except RefusedError:
+            raise
+        except AwsError as error:
             # The answer may have been lost on the way, and the request sent again: then it was AWS that took the first.
-            if not self._was_created():
+            try:
+                yield from self.found()
+            except FacesimError:
+                raise error from None
+            if not self.exists:
                 raise
-        self.exists = True
-        yield TrainingJobCreated(name=self.made.name, region=self._account.region)
+        else:
+            self.exists = True
+            yield self._created()
+
+    def found(self) -> Iterator[Event]:
+        """Look whether AWS has taken the request after all; `training_job` if it has.
+
+        Raises:
+            FacesimError: nobody knows.
+        """
+        self.exists = None
+        try:
+            description = describe(self._account, self.made.name)
+        except RefusedError:
+            self.exists = False
+            return
+        self.exists = description.get("HyperParameters") == self.made.request["HyperParameters"]
+        if self.exists:
+            yield self._created()
+
+    def _created(self) -> Event:
+        return TrainingJobCreated(name=self.made.name, region=self._account.region)
 
     def _may_wait(self) -> bool:
         """Whether the quota may have room in a while: other jobs of this process, which have some of it, will end."""
         return time.monotonic() < self._until_s or bool(AT_WORK)
-
-    def _was_created(self) -> bool:
-        """Whether there is the training job that was asked for."""
-        request = self.made.request
-        try:
-            hyperparameters = describe(self._account, request["TrainingJobName"]).get("HyperParameters")
-        except FacesimError:
-            return False
-        return hyperparameters == request["HyperParameters"]
 
 
 def send_inputs(account: Account, made: TrainingJob, bucket_owner: str | None) -> Iterator[tuple[str, Sent]]:
     """Put what a request needs at its addresses, in a bucket that is made where it is missing; tell how far each is.
 
     Raises:
-        InputError: the bucket may not be used, or is not that of `bucket_owner`, by default the account itself.
+        InputError: the request has placeholders; the bucket may not be used, or is not that of `bucket_owner`, by
+            default the account itself.
         AwsError: S3 does not take it.
     """
+    if made.placeholders:
+        raise InputError(f"{made.name} cannot be sent: {'; '.join(made.placeholders)}")
     owner = bucket_owner or account.id
     s3, key = account.client("s3"), made.request["OutputDataConfig"].get("KmsKeyId")
     with asking(f"use the S3 bucket {made.bucket}"):

@@ -6,11 +6,13 @@ It is followed over a connection that is lost for a while, and another process c
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 from facesim.backends.base import LeftRunning
+from facesim.backends.collect_results import RESOURCES, set_aside
 from facesim.backends.due import Due
 from facesim.backends.reach import Reach
 from facesim.backends.remote_job import LostSight, RemoteJob
@@ -65,6 +67,9 @@ _BILL = {"TrainingEndTime", "TrainingTimeInSeconds", "BillableTimeInSeconds"}
 #: Where a state was reported.
 _AWS = "AWS"
 
+#: A host's name.
+_HOST = re.compile(r"algo-\d+")
+
 #: The file in a run directory that keeps what AWS says of the job.
 DESCRIPTION = "training_job.json"
 
@@ -92,10 +97,14 @@ class SageMakerJob(RemoteJob):
         self._recorder = PointWriter(run)
         self._creation = request and Creation(run, account, request, self._reach, lambda: self._is_ending)
         self._states = len(self._states_before)
+        logs = [log for log in run.logs.glob("algo-*.log") if _HOST.fullmatch(log.stem)]
         if request is None:
             AT_WORK.add(name)
-            for log in run.logs.glob("algo-*.log"):
+            for log in logs:
                 log.unlink()  # read again from the beginning
+        else:
+            for file in (*logs, *(run.directory / "hosts").glob(f"*/{RESOURCES}")):
+                set_aside(file)  # of the run's job before, which is not read again
 
     def events(self, tick_s: float) -> Iterator[Event | None]:
         """As `Execution.events`. `emulated` where the endpoint is not AWS', `uploaded` for each file,
@@ -104,15 +113,15 @@ class SageMakerJob(RemoteJob):
         Raises:
             InputError: AWS does not allow to make the job.
             AwsError: AWS refuses the job.
-            LeftRunning: the user left it.
-            LostSight: it exists and cannot be followed any more.
+            LeftRunning: the user left it, or does not want it and it may have been made.
+            LostSight: it exists, or may, and cannot be followed any more.
         """
         if self._account.emulator:
             yield Emulated(endpoint=self._account.emulator)
         while True:
-            if self._creation and not self._exists:
-                yield from self._creation.events()
-                if not self._exists:
+            if self._creation and not self._creation.exists:
+                yield from self._make(self._creation)
+                if not self._creation.exists:
                     yield NodeEnded(outcome=Outcome.STOPPED)
                     return
             try:
@@ -137,14 +146,43 @@ class SageMakerJob(RemoteJob):
 
     @property
     def _exists(self) -> bool:  # type: ignore[override]
-        return self._creation is None or self._creation.exists
+        return self._creation is None or self._creation.exists is not False  # what may have been made may cost
 
     def _cancel(self) -> None:
-        cancel(self._account, self._name)
+        try:
+            cancel(self._account, self._name)
+        except RefusedError:
+            if self._creation is None or self._creation.exists:
+                raise
+            # It was not made, then.
 
     def close(self) -> None:
         AT_WORK.discard(self._name)
         super().close()
+
+    def _make(self, creation: Creation) -> Iterator[Event | None]:
+        """Have it made, unless an interrupt comes before: then it does not exist.
+
+        Raises:
+            FacesimError: it cannot be.
+            LeftRunning, LostSight: it may have been made, and nobody knows.
+        """
+        failure: FacesimError | None = None
+        try:
+            yield from creation.events()
+        except FacesimError as error:
+            failure = error
+        if creation.exists is None:
+            try:
+                yield from creation.found()
+            except FacesimError as error:
+                self._over = True
+                raise (LeftRunning if self._is_ending else LostSight)(
+                    f"{creation.made.name} may have been made, and may run at AWS, and cost: {error}; `facesim cancel "
+                    f"{self._run.directory}` ends it if so, `facesim attach {self._run.directory}` follows it"
+                ) from None
+        if failure and not creation.exists:
+            raise failure
 
     def _follow(self, tick_s: float) -> Generator[Event | dict[str, Any] | None, None, dict[str, Any]]:
         """Yield what happens until the job has ended; return what AWS says of it then.

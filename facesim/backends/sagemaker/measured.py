@@ -9,7 +9,7 @@ from facesim.backends.collect_results import RESOURCES
 from facesim.backends.sagemaker.bill import groups_of
 from facesim.billing.catalogue import instance
 from facesim.metrics.collectors.cloudwatch import CloudWatch, Host, Point
-from facesim.metrics.files import SampleWriter
+from facesim.metrics.files import SampleTail, SampleWriter
 
 if TYPE_CHECKING:
     from facesim.runs.directory import Run
@@ -37,22 +37,24 @@ def _host(instance_type: str) -> Host:
 
 
 class PointWriter:
-    """Writes CloudWatch's points into the run's metrics, each once."""
+    """Writes CloudWatch's points into the run's metrics, each once, whoever followed the run before."""
 
     def __init__(self, run: Run):
         self._run = run
         self._writers: dict[str, SampleWriter] = {}
-        self._written: set[tuple[str, str, str, float]] = set()
+        self._written = {
+            (sample.host, sample.role, sample.name, sample.time_unix_s)
+            for sample in SampleTail(run.metrics, "cloudwatch-*.jsonl").new()
+        }
         #: When the newest point of each host's own metrics is from.
         self.newest: dict[str, float] = {}
+        for host, role, _, time_unix_s in self._written:
+            self._note(host, role, time_unix_s)
 
     def record(self, point: Point, hosts: dict[str, Host]) -> None:
         key = (point.host, point.role, point.name, point.time_unix_s)
         if key in self._written:
             return
-        if not self._written:
-            for stale in self._run.metrics.glob("cloudwatch-*.jsonl"):
-                stale.unlink()  # of somebody who followed the job before
         self._written.add(key)
         if point.host not in self._writers:
             self._writers[point.host] = SampleWriter(
@@ -66,5 +68,8 @@ class PointWriter:
             values["cpu_count"] = hosts[point.host].vcpus
         index = int(point.host.rpartition("-")[2]) - 1 if point.role == "host" else 0
         self._writers[point.host].write(point.time_unix_s, point.role, index, values)
-        if point.role == "host":
-            self.newest[point.host] = max(self.newest.get(point.host, 0.0), point.time_unix_s)
+        self._note(point.host, point.role, point.time_unix_s)
+
+    def _note(self, host: str, role: str, time_unix_s: float) -> None:
+        if role == "host":
+            self.newest[host] = max(self.newest.get(host, 0.0), time_unix_s)

@@ -9,8 +9,7 @@ from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facesim import __version__
-from facesim.backends.image import requirements, variant
+from facesim.backends import image as images
 from facesim.backends.training_job import Site, content_key
 from facesim.billing.catalogue import instance
 from facesim.spec import aws_names
@@ -90,7 +89,7 @@ def _image(name: str | None, account: Names, instance_types: Sequence[str], fram
         # There is one image with CUDA, and one without.
         return aws_image(account, "training", [*with_gpu, *instance_types][0])
     if name is None or "/" not in name:
-        name = name or f"facesim:{__version__}" + variant(framework, cuda=bool(with_gpu))
+        name = name or images.name_in_ecr(images.IMAGE + images.variant(framework, cuda=bool(with_gpu)))
         return f"{account.id}.dkr.ecr.{account.region}.{_suffix(account)}/{name}"
     region = aws_names.ecr_region(name)
     if region is None:
@@ -164,7 +163,7 @@ def _requirements() -> list[str]:
     replaced.
     """
     try:
-        needed = requirements()
+        needed = images.requirements()
     except PackageNotFoundError:
         raise InputError(
             "--image aws needs facesim to be installed, so that its requirements are known: pip install ."

@@ -8,7 +8,7 @@ import shutil
 import tarfile
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
@@ -152,27 +152,37 @@ _UNFINISHED = re.compile(r"\.checkpoint-(\d+)\.npz\.\d+")
 
 
 def prune_checkpoints(s3: Any, uri: str, keep: int, owner: str | None = None) -> int:
-    """Leave the newest `keep` of the checkpoints under `uri`, and say how many went. What a host removes from its disk
-    SageMaker leaves in S3, so a day of checkpoints would be kept, and paid for.
+    """Leave the newest `keep` of the checkpoints in each folder below `uri`, and say how many went. What a host removes
+    from its disk SageMaker leaves in S3, so a day of checkpoints would be kept, and paid for.
 
     Raises:
         AwsError: one may not be removed.
     """
     bucket, prefix = split(uri)
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, **_expected(owner))
-    keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
-    numbered, unfinished = (
-        {key: int(name[1]) for key in keys if (name := pattern.fullmatch(key.rpartition("/")[2]))}
-        for pattern in (_CHECKPOINT, _UNFINISHED)
-    )
-    old = sorted(numbered, key=numbered.__getitem__, reverse=True)[keep:]
-    old += [key for key, number in unfinished.items() if number <= max(numbered.values(), default=-1)]
+    folders: dict[str, list[str]] = {}  # tasks that train on their own have one each
+    for entry in (entry for page in pages for entry in page.get("Contents", [])):
+        folders.setdefault(entry["Key"].rpartition("/")[0], []).append(entry["Key"])
+    old = [key for keys in folders.values() for key in _not_needed(keys, keep)]
     for begin in range(0, len(old), _MOST_AT_ONCE):
         removal = {"Objects": [{"Key": key} for key in old[begin : begin + _MOST_AT_ONCE]], "Quiet": True}
         answer = s3.delete_objects(Bucket=bucket, Delete=removal, **_expected(owner))
         for error in answer.get("Errors", []):
             raise AwsError(f"cannot remove {error.get('Key')} from S3: {error.get('Code')}: {error.get('Message')}")
     return len(old)
+
+
+def _not_needed(keys: Iterable[str], keep: int) -> list[str]:
+    """Of the objects of one folder the checkpoints that are older than its newest `keep`, or are whole elsewhere."""
+    numbered, unfinished = (
+        {key: int(name[1]) for key in keys if (name := pattern.fullmatch(key.rpartition("/")[2]))}
+        for pattern in (_CHECKPOINT, _UNFINISHED)
+    )
+    newest = max(numbered.values(), default=-1)
+    return [
+        *sorted(numbered, key=numbered.__getitem__, reverse=True)[keep:],
+        *(key for key, number in unfinished.items() if number <= newest),
+    ]
 
 
 #: Objects that S3 deletes at once.

@@ -82,6 +82,11 @@ def tuning_job(made: TrainingJob, name: str, config: Mapping[str, Any]) -> Tunin
         )
     if "TensorBoardOutputConfig" in given:
         raise InputError("--tensorboard does not go with --tuner sagemaker: a tuning job has no place for it")
+    fields = [field for field in _FIELDS if field in given]
+    if not given.get("EnableManagedSpotTraining"):
+        # All trials have one address for checkpoints, and SageMaker brings each what those before it left there: worth
+        # the time, and the room, only where spot capacity may be taken away.
+        fields.remove("CheckpointConfig")
     request = {
         "HyperParameterTuningJobName": name,
         "HyperParameterTuningJobConfig": {
@@ -93,7 +98,7 @@ def tuning_job(made: TrainingJob, name: str, config: Mapping[str, Any]) -> Tunin
             "AlgorithmSpecification": {
                 key: algorithm[key] for key in ("TrainingImage", "TrainingInputMode", "MetricDefinitions")
             },
-            **{field: given[field] for field in _FIELDS if field in given},
+            **{field: given[field] for field in fields},
         },
         "Tags": given["Tags"],
     }
@@ -132,13 +137,8 @@ def create(account: Account, job: TuningJob) -> None:
         InputError: AWS does not allow it.
         AwsError: AWS refuses it.
     """
-    try:
-        with asking(f"create the tuning job {job.name}"):
-            account.client("sagemaker").create_hyper_parameter_tuning_job(**job.request)
-    except AwsError:
-        # The answer may have been lost on the way, and the request sent again: then AWS took the first.
-        if not exists(account, job.name):
-            raise
+    with asking(f"create the tuning job {job.name}"):
+        account.client("sagemaker").create_hyper_parameter_tuning_job(**job.request)
 
 
 def exists(account: Account, name: str) -> bool:
