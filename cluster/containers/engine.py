@@ -123,13 +123,17 @@ def _remove(client: DockerClient, filters: dict[str, str]) -> None:
 @functools.cache
 def _this_process() -> str:
     """This process, so that another with its number, or on another machine, is not taken for it."""
-    return f"{_machine()}/{os.getpid()}/{_began_s(psutil.Process()):.2f}"
+    return f"{_machine()}/{os.getpid()}/{_began_s(os.getpid()):.2f}"
 
 
-def _began_s(process: psutil.Process) -> float:
-    """When it began, in seconds since this system was started: by the clock that would change when that is set."""
-    boot_unix_s = psutil.boot_time()  # first: some versions of psutil keep it for create_time
-    return process.create_time() - boot_unix_s
+def _began_s(pid: int) -> float:
+    """When a process began, in seconds since this system was started: what is not changed when the clock is set.
+
+    Raises:
+        psutil.NoSuchProcess: it has ended.
+    """
+    boot_unix_s = psutil.boot_time()  # first: some versions of psutil keep it for the times of processes
+    return psutil.Process(pid).create_time() - boot_unix_s
 
 
 @functools.cache
@@ -147,8 +151,7 @@ def _runs(made_by: str) -> bool:
     if machine != _machine():
         return True  # not ours to judge
     try:
-        process = psutil.Process(int(pid))
-        return f"{_began_s(process):.2f}" == began and process.status() != psutil.STATUS_ZOMBIE
+        return f"{_began_s(int(pid)):.2f}" == began and psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 

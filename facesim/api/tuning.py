@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -141,7 +140,7 @@ def wanted_search(
     Raises:
         InputError: something that was given cannot be used.
     """
-    from facesim.tuning.search import Search, Tuner, has_own_val
+    from facesim.tuning.search import Search, Tuner, with_own_parts
     from facesim.tuning.space import DEFAULT, read_space
 
     if tuner not in TUNERS:
@@ -156,6 +155,4 @@ def wanted_search(
         given, read_space(search or DEFAULT), 0.2 if validation is None else validation, trials, budget_s, budget_usd,
         tuner=Tuner(tuner_strategy or "bayesian", parallel or 1) if own else None,
     )  # fmt: skip
-    if validation is None and has_own_val(wanted.job({})):
-        wanted = replace(wanted, own_val=True)
-    return wanted
+    return with_own_parts(wanted) if validation is None else wanted

@@ -79,7 +79,7 @@ class RemoteJob(ABC):
         """
 
     @property
-    def _is_ending(self) -> bool:
+    def is_ending(self) -> bool:
         """Whether the user does not want it any more."""
         return self._interrupted or self._killed
 
@@ -145,9 +145,9 @@ class RemoteJob(ABC):
             raise self._lost(str(error))
 
     def _lost(self, why: str) -> StillRunning:
-        """Who does not want it any more wants no other job of the study either: then the user has left it."""
+        """`LeftRunning`, which ends the study, if the user asked for an end; else `LostSight`: the study continues."""
         self._over = True
-        return (LeftRunning if self._is_ending else LostSight)(
+        return (LeftRunning if self.is_ending else LostSight)(
             f"{self._name} is not followed any more: {why}; it continues {self.place}, and costs, unless it has ended; "
             f"`facesim attach {self._run.directory}` follows it again, `facesim cancel {self._run.directory}` ends it"
         )
@@ -169,7 +169,7 @@ class RemoteJob(ABC):
                 f"again, `facesim cancel {self._run.directory}` ends it"
             )
         self._interrupted = choice == "stop"
-        return self._is_ending
+        return self.is_ending
 
     def _ask(self) -> str:
         print(

@@ -99,13 +99,14 @@ class TrainingJob:
     """A request and what must be at its addresses before it can run: `s3://bucket/folder/` -> local folder.
 
     `placeholders` says what in it stands for something that cannot be known here: such a request can be shown, and
-    not be sent. `notices` has what a user should know of the rest.
+    not be sent. `notices` has what a user should know of the rest. `region` is AWS' where it is to run, if it is.
     """
 
     request: dict[str, Any]
     uploads: dict[str, Path]
     placeholders: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
+    region: str | None = None
 
     @property
     def name(self) -> str:

@@ -41,7 +41,6 @@ def forecast_lines(jobs: Sequence[Job], inputs: Sequence[Inputs]) -> list[str]:
         low_usd += forecast.low_usd
         high_usd += forecast.high_usd
         lines[f"forecast: {forecast_line(forecast)}"] = None
-        lines |= dict.fromkeys(_region_notes(job))
     if with_forecast > 1:
         which = f"all {paid}" if with_forecast == paid else f"{with_forecast} of {paid}"
         lines[
@@ -99,13 +98,6 @@ def _forecast(job: Job, inputs: Inputs) -> Forecast | None:
 
     profile = saved_profile(job, inputs)
     return profile and forecast_of(job, profile)[0]
-
-
-def _region_notes(job: Job) -> list[str]:
-    from facesim.planning.jobs import region_notes
-    from facesim.planning.saved import saved_hosts
-
-    return region_notes(getattr(job.backend, "region", None), dict(job.groups), saved_hosts())
 
 
 def _how(job: Job) -> str:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from facesim.backends.emulation import emulate, hosts_of_study
 from facesim.billing.bill import Bill, make_bill
-from facesim.billing.catalogue import Instance, instance, instances
+from facesim.billing.catalogue import Instance, foreign_prices, instance, instances
 from facesim.forecast.constants import constants
 from facesim.forecast.hosts import HostType
 from facesim.forecast.model import Forecast, SpotRisk, forecast_job
@@ -170,17 +170,9 @@ def region_notes(region: str | None, names: Collection[str | None], known: Mappi
     """A note where the prices of instance types are those of another AWS region than is meant; none where they are the
     user's own.
     """
-    others = {
-        kind.price_region
-        for name, kind in instances().items()
-        if name in names and not known[name].own_price and kind.price_region not in (region, "own")
-    }
-    if region is None or not others:
-        return []
-    return [
-        f"prices are those of {', '.join(sorted(others))}, not of {region}: facesim prices refresh --region {region} "
-        "asks AWS for them"
-    ]
+    theirs = [name for name in names if name in instances() and not known[name].own_price]
+    note = foreign_prices(region, theirs) if region is not None else None
+    return [note] if note else []
 
 
 def _other_versions(profile: Profile) -> Iterator[str]:

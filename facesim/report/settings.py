@@ -13,7 +13,7 @@ from facesim.spec.spot import Spot
 
 #: Options that say where things lie, who may read them, for how long they are kept, what a run is called by, and what
 #: is done where it cannot begin. Runs that differ in nothing else are runs of the same thing.
-_BESIDE_THE_RUN = frozenset(
+_NO_SETTINGS = frozenset(
     {
         "bucket", "bucket_owner", "checkpoint_dir", "kms_key", "kube_context", "max_cost", "name", "namespace",
         "on_interrupt", "prefix", "pull_policy", "quota_wait_s", "retention_s", "role", "security_groups",
@@ -34,7 +34,7 @@ def settings(job: JobFields) -> dict[str, Scalar]:
         given |= {f"spot_{name}": value for name, value in spot.items()}
     given["sampling_s"] = Job.model_fields["sampling_s"].default if job.sampling_s is None else job.sampling_s
     given["faults"] = faults_in_words(job.faults) or None
-    return {name: _plain(value) for name, value in given.items() if name not in _BESIDE_THE_RUN}
+    return {name: _plain(value) for name, value in given.items() if name not in _NO_SETTINGS}
 
 
 def faults_in_words(faults: Iterable[Mapping[str, Any]]) -> str:

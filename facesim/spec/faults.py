@@ -179,7 +179,7 @@ def _kept(fault: Fault, before: list[str], now: list[str]) -> Fault:
     if gone := [target for target in fault.targets if target not in now]:
         raise InputError(
             f"--faults: the run has a fault ({fault.kind}) for {', '.join(gone)}, which it would not have any more, "
-            f"only {', '.join(now)}; give --faults anew, for the run as it is to go on, or keep its tasks",
+            f"only {', '.join(now)}; give --faults for the tasks that the run will have, or keep the number of workers",
             field="faults",
         )
     return fault

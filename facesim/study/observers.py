@@ -53,8 +53,8 @@ class Observer:
         """The run has ended."""
 
     def given_up(self, directory: Path) -> None:
-        """The job whose run is in this folder is over, and there is no result of it here: it cannot begin, another
-        command has it, or it is lost sight of.
+        """The job whose run is in this folder is over for this study, without `ended`: it cannot begin, another command
+        has completed it, or it cannot be followed any more.
         """
 
     def interrupted(self) -> None:

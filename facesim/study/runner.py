@@ -338,7 +338,8 @@ def _follow(run: Run, execution: Execution, observer: Observer, pool: JobPool | 
     with pool.running(execution) if pool and pool.size > 1 else interrupts:
         ended, causes = _to_the_last_event(run, execution, observer)
         result = _finish(run, ended, causes)  # an interrupt that comes meanwhile does not keep it from being written
-    if interrupts.heard and not run.job().backend.elsewhere:  # also where it came too late for this run
+    # Also where it came too late for this run; but who was asked may have wanted a job elsewhere to go on.
+    if interrupts.heard and getattr(execution, "is_ending", True):
         if pool:
             pool.stop()
         observer.interrupted()

@@ -178,8 +178,9 @@ class Feed:
             new = []
             for point in of_announced.of(announced):
                 if (point.name, point.step) not in self._told:  # after a restart it announces again
-                    self._told.add((point.name, point.step))
                     new.append(point)
+                if point.step:  # earlier versions announce none
+                    self._told.add((point.name, point.step))
             new += [point for point in of_recorded.of(recorded) if (point.name, point.step) not in self._told]
             if new:
                 self._tracker.log(sorted(new, key=lambda point: point.time_unix_s))

@@ -58,14 +58,14 @@ class Findings:
     def command(self) -> str | None:
         """What trains with the best settings, on all training images, and tests on the held-out ones.
 
-        Where they are drawn, another seed would hold out other images, which trials were trained and compared on: then
-        it has the seed of the trials alone.
+        Where they may be drawn, another seed would hold out other images, which trials were trained and compared on:
+        then it has the seed of the trials alone.
         """
         if self.best is None:
             return None
         job = make_job(**{**self.search.given, **self.best.params})
-        drawn = job.experiment.test is None and not self.search.own_val
-        return as_command(job, [job.experiment.seed] if drawn else range(3))
+        fixed = job.experiment.test is not None or self.search.own_test
+        return as_command(job, range(3) if fixed else [job.experiment.seed])
 
     def sentences(self) -> list[str]:
         """What there is to say, in words."""

@@ -6,9 +6,9 @@ import json
 import math
 import shlex
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +67,7 @@ class Search:
         space: what is searched, by option.
         validation: share of the training images that trials are tested on.
         own_val: trials are tested on the part `val` of the data's own split, in place of such a share.
+        own_test: the data is known to have a part of its own to test on, which no seed changes.
         trials: how many, those of earlier commands included.
         budget_s, budget_usd: what all trials together may take, None for no limit. Dollars of a run on this machine are
             those of the instances that it stands for.
@@ -80,6 +81,7 @@ class Search:
     budget_s: float | None = None
     budget_usd: float | None = None
     own_val: bool = False
+    own_test: bool = False
     tuner: Tuner | None = None
 
     def __post_init__(self) -> None:
@@ -128,14 +130,15 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def has_own_val(job: Job, progress: Callable[[str, int, int], None] = lambda *_: None) -> bool:
-    """Whether the data of a job has a part `val` of its own that is kept beside what it is trained and tested on.
+def with_own_parts(search: Search) -> Search:
+    """The search by the parts of its data's own split: trials are tested on `val` if that is kept beside others.
 
     Raises:
         InputError: the data cannot be used.
     """
-    parts = prepare_data(job, progress).parts
-    return parts is not None and {TRAIN, VAL, TEST} <= set(parts.tolist())
+    parts = prepare_data(search.job({}), lambda *_: None).parts
+    there = set() if parts is None else set(parts.tolist())
+    return replace(search, own_val={TRAIN, VAL, TEST} <= there, own_test=TEST in there)
 
 
 def open_study(search: Search, output: Path) -> optuna.Study:

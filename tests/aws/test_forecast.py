@@ -16,7 +16,7 @@ from facesim.planning.saved import instances_file
 from facesim.preflight.inputs import prepare_inputs
 from facesim.profiling.profile import profile_file
 from facesim.runs.directory import find_runs
-from facesim.spec.job import flat, make_job
+from facesim.spec.job import make_job
 from tests.support.kernels import keep
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -74,14 +74,26 @@ def test_the_sum_of_forecasts_says_of_how_many_jobs_it_is(profiled, faces):
     kinds = ("ml.m5.xlarge", "ml.m5.2xlarge", "ml.g5.xlarge")
     jobs = [make_job(data=str(faces), image_size=32, backend="sagemaker", instance_type=kind) for kind in kinds]
 
-    abroad = [make_job(**{**flat(job), "region": "eu-west-1"}) for job in jobs[:1]]
     inputs = [prepare_inputs(job, lambda *_: None) for job in jobs]
 
     *_, unknown, together = forecast_lines(jobs, inputs)
 
-    assert forecast_lines(abroad, inputs[:1])[1].startswith("prices are those of us-east-1, not of eu-west-1")
     assert unknown.startswith("no forecast of single: nobody knows how fast ml.g5.xlarge trains")
     assert together.startswith("forecast of 2 of 3 jobs: $")
+
+
+@pytest.mark.parametrize("abroad", [False, True])
+def test_a_cap_goes_by_the_region_of_the_job_wherever_the_account_is(endpoint, options, monkeypatch, capsys, abroad):
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1" if abroad else "eu-west-1")
+    command = ["run", *options, "--backend", "sagemaker", "--region", "eu-west-1" if abroad else "us-east-1"]
+
+    assert main([*command, "--max-cost", "500", "--dry-run"]) == (2 if abroad else 0)
+    told = capsys.readouterr()
+    assert ("--max-cost 500 cannot be kept to: prices are those of us-east-1, not of eu-west-1" in told.err) is abroad
+    assert main([*command, "--dry-run"]) == 0
+    assert (
+        "prices are those of us-east-1, not of eu-west-1" in json.loads(capsys.readouterr().out)["estimate"]
+    ) is abroad
 
 
 def test_without_a_profile_a_dry_run_says_how_to_have_a_forecast(endpoint, options, faces, capsys):

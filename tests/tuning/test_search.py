@@ -14,11 +14,10 @@ import pytest
 from facesim.backends import local
 from facesim.runs.directory import Run
 from facesim.runs.records import Audit, Result
-from facesim.spec.job import make_job
 from facesim.study.observers import EndRun, Observer
 from facesim.tuning.findings import Findings, find, importance_of
 from facesim.tuning.page import write_page
-from facesim.tuning.search import DATABASE, Search, Trial, Tuner, _Follower, _left_s, has_own_val, open_study
+from facesim.tuning.search import DATABASE, Search, Trial, Tuner, _Follower, _left_s, open_study, with_own_parts
 from facesim.tuning.space import read_space, read_texts
 from facesim.util.errors import InputError
 from tests.conftest import facesim_here
@@ -78,8 +77,13 @@ def test_the_part_val_of_the_data_is_what_trials_are_tested_on(faces, tmp_path, 
         shutil.copytree(faces, tmp_path / "faces" / part)
     alone, pooled = ({"data": str(data), "image_size": 32} for data in (tmp_path / "faces", faces))
 
-    assert has_own_val(make_job(**alone)) and not has_own_val(make_job(**pooled))
-    assert not has_own_val(make_job(**alone, split="random"))
+    def own(**given) -> tuple[bool, bool]:
+        found = with_own_parts(Search(given, search().space))
+        return found.own_val, found.own_test
+
+    assert (own(**alone), own(**pooled), own(**alone, split="random")) == ((True, True), (False, False), (False, False))
+    shutil.rmtree(tmp_path / "faces" / "val")
+    assert own(**alone) == (False, True)
     spec = Search(alone, search().space, own_val=True).job({}).experiment.data_spec
     assert (spec.test_part, spec.validation, spec.tested_in_words) == ("val", 0, "validation")
 
@@ -196,7 +200,7 @@ def test_the_command_that_trains_with_what_was_found_says_what_is_not_its_recipe
 
 
 @pytest.mark.parametrize(
-    ("given", "own_val", "seeds"),
+    ("given", "own_test", "seeds"),
     [
         ({}, False, ""),
         ({"seed": 5}, False, " --seeds 5,"),
@@ -204,8 +208,8 @@ def test_the_command_that_trains_with_what_was_found_says_what_is_not_its_recipe
         ({}, True, " --seeds 3"),
     ],
 )
-def test_the_command_tests_on_no_image_that_a_trial_had(given, own_val, seeds):
-    searched = Search(given, search().space, own_val=own_val)
+def test_the_command_tests_on_no_image_that_a_trial_had(given, own_test, seeds):
+    searched = Search(given, search().space, own_test=own_test)
 
     found = Findings(searched, (trial(0, 0.9, 50.0, learning_rate=0.0001),), {})
 

@@ -180,5 +180,7 @@ def test_faults_of_any_task_are_of_any_that_a_run_has_when_it_goes_on():
 def test_a_fault_for_what_a_run_would_not_have_any_more_is_told(kind, target, left):
     job = job_with([{"kind": kind, "target": target, "at_s": 5}], workers=3)
 
-    with pytest.raises(InputError, match=rf"fault \({kind}\) for {target}, .* only .*{left}.*; give --faults anew"):
+    with pytest.raises(
+        InputError, match=rf"fault \({kind}\) for {target}, .* only .*{left}.*; give --faults for the tasks"
+    ):
         changed_job(job, {"workers": 1})

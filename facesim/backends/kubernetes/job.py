@@ -130,11 +130,11 @@ class JobSetJob(RemoteJob):
         try:
             for event in storage.start():
                 yield event
-                if self._is_ending:
+                if self.is_ending:
                     return
             for folder, source in made.uploads.items():
                 if not storage.has(folder):
-                    yield from storage.upload(source, folder, lambda: self._is_ending)
+                    yield from storage.upload(source, folder, lambda: self.is_ending)
         except StoppedError:
             return
         finally:

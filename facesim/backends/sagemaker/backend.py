@@ -27,7 +27,7 @@ from facesim.backends.sagemaker.rules import broken_rules, unlike_described
 from facesim.backends.sagemaker.session import Account, asking, redacted
 from facesim.backends.sagemaker.site import site_of
 from facesim.backends.sagemaker.status import listed, status_of
-from facesim.backends.training_job import TrainingJob, job_name, job_of, training_job_request
+from facesim.backends.training_job import TrainingJob, job_name, training_job_request
 from facesim.data.unseen import UnseenData
 from facesim.preflight.inputs import Inputs
 from facesim.preflight.memory import head_memory
@@ -81,7 +81,7 @@ class SageMakerBackend(Backend):
         ]
         if violations:
             raise InputError(f"SageMaker does not take this training job: {'; '.join(violations)}")
-        return replace(made, placeholders=tuple(names.placeholders), notices=settings.notices)
+        return replace(made, placeholders=tuple(names.placeholders), notices=settings.notices, region=names.region)
 
     def look_at_data(self, job: Job) -> UnseenData:
         return look_at(job)
@@ -98,7 +98,7 @@ class SageMakerBackend(Backend):
         uploads = {uri: folder for request in requests for uri, folder in request.uploads.items()}
         sizes = [file.stat().st_size for folder in uploads.values() for file in folder.rglob("*") if file.is_file()]
         made = [request.request for request in requests]
-        regions = (Names(job_of(each["HyperParameters"]).backend.region).region for each in made)
+        regions = {request.region for request in requests if request.region}
         return refuse_above(max_cost_usd, made, sum(sizes) / 1e9, regions=regions)
 
     def attach(self, target: Target, output: Path) -> Attached:

@@ -95,7 +95,7 @@ class SageMakerJob(RemoteJob):
         self._logs = LogTail(account, name)
         self._asked: dict[str, Any] = run.plan().get("CreateTrainingJob", {})
         self._recorder = PointWriter(run)
-        self._creation = request and Creation(run, account, request, self._reach, lambda: self._is_ending)
+        self._creation = request and Creation(run, account, request, self._reach, lambda: self.is_ending)
         self._states = len(self._states_before)
         logs = [log for log in run.logs.glob("algo-*.log") if _HOST.fullmatch(log.stem)]
         if request is None:
@@ -177,7 +177,7 @@ class SageMakerJob(RemoteJob):
                 yield from creation.found()
             except FacesimError as error:
                 self._over = True
-                raise (LeftRunning if self._is_ending else LostSight)(
+                raise (LeftRunning if self.is_ending else LostSight)(
                     f"{creation.made.name} may have been made, and may run at AWS, and cost: {error}; `facesim cancel "
                     f"{self._run.directory}` ends it if so, `facesim attach {self._run.directory}` follows it"
                 ) from None
@@ -307,7 +307,7 @@ class SageMakerJob(RemoteJob):
                 missing = fetch_results(self._account, description, self._run)
             except FacesimError as error:
                 yield from self._not_reached("results", error)
-                if self._is_ending:
+                if self.is_ending:
                     raise self._lost(str(error)) from None
                 yield None
                 time.sleep(_DESCRIBE_EVERY_S)
@@ -326,7 +326,7 @@ class SageMakerJob(RemoteJob):
                 hosts = hosts_of(description, self._run)
                 if all(self._recorder.newest.get(host, 0.0) > last for host in hosts):
                     return
-            if time.monotonic() > deadline or self._is_ending:
+            if time.monotonic() > deadline or self.is_ending:
                 return
             yield None
             time.sleep(tick_s)
