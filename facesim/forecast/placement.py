@@ -58,12 +58,14 @@ def round_robin(variables: Iterable[Variable], servers: int, before: int = 1) ->
     held: list[list[Variable]] = [[] for _ in range(servers)]
     for place, variable in enumerate([*[step] * before, *variables]):
         held[place % servers].append(variable)
-    return tuple(_load(each, packs=False) for each in held)
+    return tuple(_load(each, packs=False, packs_pushes=False) for each in held)
 
 
-def balanced(variables: Iterable[Variable], servers: int, packs: bool = True) -> tuple[ServerLoad, ...]:
+def balanced(
+    variables: Iterable[Variable], servers: int, packs: bool = True, packs_pushes: bool = True
+) -> tuple[ServerLoad, ...]:
     """The load of each server as facesim places variables: large ones split, each piece where least is held. `packs`:
-    small ones of a server share messages.
+    small ones of a server share messages; with `packs_pushes`, their gradients, too.
 
     Source: `facesim.training.tensorflow.partition` and `packing`, by the same arithmetic.
     """
@@ -78,12 +80,12 @@ def balanced(variables: Iterable[Variable], servers: int, packs: bool = True) ->
             sent_bytes, pushed_bytes = (share * whole for whole in (variable.sent_bytes, variable.gradient_bytes))
             piece_shape = (count, *shape[1:]) if shape else ()
             held[server].append(variable._replace(shape=piece_shape, sent_bytes=sent_bytes, pushed_bytes=pushed_bytes))
-    return tuple(_load(each, packs) for each in held)
+    return tuple(_load(each, packs, packs and packs_pushes) for each in held)
 
 
-def _load(held: Sequence[Variable], packs: bool) -> ServerLoad:
+def _load(held: Sequence[Variable], packs: bool, packs_pushes: bool) -> ServerLoad:
     """What an update asks of a server that holds these."""
-    pulls, pushes = _Messages(packs), _Messages(packs)
+    pulls, pushes = _Messages(packs), _Messages(packs_pushes)
     flops = 0.0
     for variable in held:
         numbers, pushed_bytes = max(1, math.prod(variable.shape)), variable.gradient_bytes

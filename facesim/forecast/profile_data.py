@@ -268,9 +268,9 @@ class Profile(_Frozen):
         """What an update asks of each of `servers`, as facesim places variables, from a worker's step of `batch`
         examples (the profile's, if left out).
         """
-        return placement.balanced(
-            [each.placed(self.batch if batch is None else batch) for each in self.variables], servers
-        )
+        placed = [each.placed(self.batch if batch is None else batch) for each in self.variables]
+        # The norm of all gradients is limited before they are sent, one by one then.
+        return placement.balanced(placed, servers, packs_pushes=not self.options.get("clip_norm"))
 
     def summed(self, batch: float) -> placement.ServerLoad:
         """What each of several replicas sums with the others for an update of `batch` examples of all: what it pushes,

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from facesim.data.prepared import PreparedData
 from facesim.data.sources import to_be_fetched
 from facesim.preflight.inputs import prepare_data
-from facesim.preflight.pretrained import find_pretrained
+from facesim.preflight.pretrained import find_pretrained, is_of_rendered_people
 from facesim.runs.directory import Run
 from facesim.spec.data import DataSpec
 from facesim.util.errors import InputError
@@ -42,7 +42,10 @@ def lineage(source: Run | str, *, fetch: bool) -> Iterator[TrainedOn]:
         link, before = before, None
         shown = link.directory if isinstance(link, Run) else link
         try:
-            run = link if isinstance(link, Run) else find_pretrained(link).run
+            start = None if isinstance(link, Run) else find_pretrained(link)
+            if start and start.run is None and is_of_rendered_people(start.file):
+                return
+            run = link if isinstance(link, Run) else start and start.run
             # A run's start is known by its path, where another may lie by now, even the run itself.
             if run is None or run.directory.resolve() in looked_at:
                 yield TrainedOn(None, None, f"what {shown} was trained on is not known")

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from facesim.models import network_name
 from facesim.runs.directory import Run, find_run
+from facesim.runs.record import read_json
 from facesim.spec.experiment import Experiment
 from facesim.util.errors import InputError
 from facesim.util.files import check_fits_memory
@@ -61,6 +62,18 @@ def find_pretrained(source: str) -> Pretrained:
         ) from None
     run = Run(file.parent)
     return Pretrained(file, network, image_shape, run if run.job_file.is_file() else None)
+
+
+def is_of_rendered_people(file: Path) -> bool:
+    """Whether the record beside a network says that it was trained on rendered people alone: `facesim pretrain` leaves
+    such a record, FILE.json, with the network's SHA-256.
+    """
+    try:
+        record = read_json(file.with_name(file.name + ".json"))
+        known = isinstance(record, dict) and bool(record.get("rendered"))
+        return known and record.get("sha256") == hashlib.sha256(file.read_bytes()).hexdigest()
+    except (InputError, OSError):
+        return False
 
 
 def keep_pretrained(experiment: Experiment, image_shape: tuple[int, int, int], cache_dir: Path) -> Path | None:

@@ -130,7 +130,7 @@ def null_step(
         for statistic in moving:
             averages.append(Average(statistic, 1.0, tf.fill(statistic.shape, tf.cast(little, statistic.dtype))))
         if packs:
-            gradients, averages = on_servers(held, gradients, averages)
+            gradients, averages = on_servers(held, gradients, averages, bool(optimizer.global_clipnorm))
         for average in averages:
             average.apply()
         return optimizer.apply(gradients, variables)

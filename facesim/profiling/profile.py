@@ -325,7 +325,11 @@ def _measured(job: Job, inputs: Inputs, folder: Path, watcher: Watcher) -> Profi
         Variable(**each, factor_rows=next(factor_rows, 0.0) if each["trainable"] else 0.0)
         for each in first["variables"]
     )
-    server, notes = _server(variables, job.experiment.batch, cluster, here) if cluster else (None, [])
+    server, notes = (
+        _server(variables, job.experiment.batch, cluster, here, bool(job.experiment.clip_norm))
+        if cluster
+        else (None, [])
+    )
     return Profile(
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         versions={name: facts[name] for name in dict.fromkeys(("python", *framework.packages, "keras", "facesim"))},
@@ -379,16 +383,17 @@ def _compute(batch: int, place: int, first: dict[str, Any], others: list[dict[st
 
 
 def _server(
-    variables: tuple[Variable, ...], batch: int, cluster: dict[str, Any], here: Machine
+    variables: tuple[Variable, ...], batch: int, cluster: dict[str, Any], here: Machine, limited: bool
 ) -> tuple[Server, list[str]]:
-    """What an update costs a server, and notes on how that was measured.
+    """What an update costs a server, and notes on how that was measured. Where the gradients' norm is `limited`, each
+    is a message.
 
     A server's service of an update is its CPU time for it, by the utilisation law: it has a core of its own, and where
     workers of the same machine could not keep that busy, it would have served more.
     """
     held = [each.placed(batch) for each in variables]
     small = Placed((SMALL_SIZE,), 4 * SMALL_SIZE, 4 * SMALL_SIZE)
-    tests = [(balanced(held, 1), cluster["saturated"])]
+    tests = [(balanced(held, 1, packs_pushes=not limited), cluster["saturated"])]
     tests += [(balanced([small] * count, 1, packs=False), cluster[name]) for name, count in SMALL_COUNTS.items()]
     loads = []
     for (load,), test in tests:

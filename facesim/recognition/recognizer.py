@@ -166,8 +166,8 @@ class Recognizer:
         """Whether two image files show the same person.
 
         By `threshold`, or by that for the false accept rate `far`, or else by the best one: of the newest evaluation on
-        people whom the model was not trained on, or else of the newest. Without `threshold` there is no answer where
-        the model was not found to tell people apart.
+        people whom the model was not trained on, or else of whom that is not known, or else of any. Without `threshold`
+        there is no answer where the model was not found to tell people apart.
 
         Raises:
             InputError: a file is missing or is no image, or there is no threshold for `far`.

@@ -109,7 +109,11 @@ def _left_out(rows: Sequence[Row]) -> Iterator[str]:
                 why = f" ({_first_line(record.result.failure)})" if record.result.failure else ""
                 yield f"left out: {row.label}, {_name(record)}: {record.result.state.value}{why}"
             elif record not in row.counted:
-                yield f"left out: {row.label}, {_name(record)}: the same seed was run again later"
+                newer = next(other for other in row.counted if other.result.seed == record.result.seed)
+                before, after = record.job.recovery, newer.job.recovery
+                changed = [name for name in before.keys() & after.keys() if before[name] != after[name]]
+                others = f", with other {', '.join(sorted(changed)).replace('_', ' ')}" if changed else ""
+                yield f"left out: {row.label}, {_name(record)}: the same seed was run again later{others}"
 
 
 def _resumed(rows: Sequence[Row]) -> Iterator[str]:

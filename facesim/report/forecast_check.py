@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from facesim.report.load import RunRecord
 from facesim.report.rows import Row
-from facesim.report.settings import settings
+from facesim.report.settings import UNFORESEEN, settings
 from facesim.report.words import quantity
 from facesim.runs.forecasts import ForecastRecord
 from facesim.runs.states import Measurement, RunState
@@ -166,5 +166,6 @@ def _job_of(record: RunRecord) -> str:
     """What was asked for, seed apart."""
     job = record.job
     experiment = {name: value for name, value in job.experiment.items() if name != "seed"}
-    asked = [job.strategy, record.frameworks, job.shape, job.backend, bool(job.spot), experiment, settings(job)]
+    heeded = {name: value for name, value in settings(job).items() if name not in UNFORESEEN}
+    asked = [job.strategy, record.frameworks, job.shape, job.backend, bool(job.spot), experiment, heeded]
     return json.dumps(asked, sort_keys=True)

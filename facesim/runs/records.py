@@ -300,7 +300,10 @@ class Result(Findings):
     def instances(self) -> dict[str, int | None]:
         """How many hosts it had of each instance type, as it was last submitted: None where that was not recorded."""
         if self.billing is not None and self.billing.groups:
-            return {group.instance_type: group.count for group in self.billing.groups}
+            counts: dict[str, int | None] = {}
+            for group in self.billing.groups:  # servers on hosts of their own may have the workers' type
+                counts[group.instance_type] = (counts.get(group.instance_type) or 0) + group.count
+            return counts
         return {self.instance_type: self.hosts} if self.instance_type else {}
 
     @property

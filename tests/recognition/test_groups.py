@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -105,7 +106,7 @@ def test_evaluation_and_report_tell_groups_with_the_warning(study, data, tmp_pat
 
     assert command.code == 0, command.errors
     assert "errors by group, closed set" in command.output
-    assert "Too few people for a conclusion about groups (east 5, west 3;" in command.output
+    assert re.search(r"Too few people for a conclusion about groups \(east \d, west \d;", command.output)
     (kept,) = json.loads(run.evaluation_file.read_text()).values()
     rates = kept["groups"]["rates"]
     assert [(rate["group"], rate["people"], rate["trials"]) for rate in rates["closed set"]] == [

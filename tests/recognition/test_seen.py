@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import zipfile
@@ -140,3 +141,15 @@ def test_what_the_network_started_from_counts(trained, asked, faces, others):
     shutil.rmtree(middle.directory)
     seen, told = asked(last, others)
     assert (seen, f"what {middle.directory} was trained on cannot be looked at" in told) == (None, True)
+
+
+def test_a_network_that_was_made_of_rendered_people_has_seen_nobody(trained, asked, faces, others, tmp_path):
+    start = trained("start", faces).model_file.rename(tmp_path / "start.keras")
+    record = {"sha256": hashlib.sha256(start.read_bytes()).hexdigest(), "rendered": {"identities": 100}}
+    run = Run.create(tmp_path / "run", make_job(data=str(faces), pretrained=str(start), image_size=32))
+
+    assert asked(run, others)[0] is None, "nobody knows what it was trained on"
+    (tmp_path / "start.keras.json").write_text(json.dumps(record))
+    assert asked(run, others) == (False, "")
+    (tmp_path / "start.keras.json").write_text(json.dumps(record | {"sha256": "0" * 64}))
+    assert asked(run, others)[0] is None, "the record is of another network"

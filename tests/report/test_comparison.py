@@ -11,6 +11,7 @@ from facesim.report.notebook import frame
 from facesim.util.errors import InputError
 from tests.support.events import course
 
+ONE_FAULT = [{"kind": "kill", "targets": ["chief-0"], "at_s": 5.0}]
 APART = {"verdict": "apart", "evidence": ["12,800 examples were counted, 6,400 were due", "0 bytes crossed the wire"]}
 
 
@@ -290,7 +291,6 @@ def test_json_has_every_measure_by_seed_and_the_verdict(study):
         ({"backend": "docker"}, {"host_gbps": (0.1, 1.0)}, "host gbps"),
         ({"spot": True}, {"spot_rate": (0.5, 2.0)}, "spot rate"),
         ({}, {"checkpoint_s": (5.0, 60.0)}, "checkpoint s"),
-        ({}, {"max_restarts": (0, 3)}, "max restarts"),
         ({}, {"faults": ([{"kind": "kill", "targets": ["worker-0"], "at_s": 3.0}], [])}, "faults"),
     ],
 )
@@ -333,6 +333,35 @@ def test_what_an_earlier_version_did_not_record_has_its_default(make_run):
     (row,) = compare(runs).rows
 
     assert row.seeds == [0, 1]
+
+
+def test_what_is_done_about_failures_makes_no_other_row_and_is_told(make_run):
+    twice = [
+        make_run("single", 0, max_restarts=restarts, name=f"{place}", launched=1.79e9 + 100 * place)
+        for place, restarts in enumerate((0, 3))
+    ]
+
+    comparison = compare([make_run("single", 1), *twice])
+
+    (row,) = comparison.rows
+    assert row.seeds == [0, 1]
+    assert any("the same seed was run again later, with other max restarts" in text for text in comparison.warnings)
+
+
+def test_faults_that_strike_anybody_are_the_same_for_any_number_of_workers(make_run):
+    anybody = [{"kind": "kill", "per_minute": 3.0}]
+    runs = [
+        make_run("allreduce", workers=workers, training_s=60.0 / workers, faults=anybody, name=str(workers))
+        for workers in (1, 2, 4)
+    ]
+
+    comparison = compare([make_run("single", faults=anybody), *runs])
+
+    assert [len(scale.points) for scale in comparison.scales] == [3]
+    assert comparison.scales[0].reference.label == "single"
+    assert not [text for text in comparison.warnings if "faults" in text]
+    named = [make_run("single", faults=given, name=f"named-{len(given)}") for given in (ONE_FAULT, [])]
+    assert {row.label for row in compare(named).rows} == {"single (faults none)", "single (faults kill, at s 5.0)"}
 
 
 def test_where_files_lie_makes_no_other_row(make_run, tmp_path):

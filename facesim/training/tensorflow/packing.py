@@ -66,6 +66,7 @@ def _messages(specs: Sequence[tf.TensorSpec | None]) -> list[list[int]]:
     """The places of all tensors, those of each message together."""
     messages: dict[tuple[tf.DType | None, int], list[int]] = {}
     for place, spec in enumerate(specs):
-        packed = spec is not None and is_packed(spec.shape.num_elements() * spec.dtype.size)
+        known = spec is not None and spec.shape.is_fully_defined()
+        packed = known and is_packed(spec.shape.num_elements() * spec.dtype.size)
         messages.setdefault((spec.dtype, -1) if packed else (None, place), []).append(place)
     return [*messages.values()]

@@ -133,12 +133,16 @@ def _in_slot(factor: tf.Tensor, rows: int, number: tf.Tensor, count: int) -> tf.
 
 
 def on_servers(
-    held: Sequence[tf.Variable], gradients: Sequence[Gradient | Factors], averages: Sequence[Average]
+    held: Sequence[tf.Variable],
+    gradients: Sequence[Gradient | Factors],
+    averages: Sequence[Average],
+    limited: bool = False,
 ) -> tuple[list[Gradient], list[Average]]:
     """What a worker sends of a step, where it is applied: the gradients of the pieces that are `held`, and what is
-    added to averages. Small tensors come together, and factors are multiplied.
+    added to averages. Small tensors come together, and factors are multiplied. Where the gradients' norm is `limited`
+    they stay where they are: it is computed there.
     """
-    whole = [place for place, gradient in enumerate(gradients) if isinstance(gradient, tf.Tensor)]
+    whole = [place for place, gradient in enumerate(gradients) if isinstance(gradient, tf.Tensor) and not limited]
     homes = [*(held[place].device for place in whole), *(average.statistic.device for average in averages)]
     sent = [*(gradients[place] for place in whole), *(average.added for average in averages)]
     came = iter(sent_to(homes, sent))

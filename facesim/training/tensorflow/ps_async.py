@@ -38,7 +38,8 @@ class Workers(ParameterServerReplicas):
 
         def step(images: tf.Tensor, labels: tf.Tensor, worker: tf.Tensor, classes: Sequence[tf.Tensor]) -> tf.Tensor:
             packed, gradients, averages = self.compute(images, labels, worker, classes=classes)
-            return apply_step(self.optimizer, packed, *on_servers(held, gradients, averages))
+            limited = bool(self.optimizer.global_clipnorm)
+            return apply_step(self.optimizer, packed, *on_servers(held, gradients, averages, limited))
 
         @compiled
         def update(data: tf.data.Iterator, *batches: tuple[tf.Tensor, ...]) -> tf.Tensor:
