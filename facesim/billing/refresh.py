@@ -67,7 +67,10 @@ def refresh(region: str, progress: Callable[[int], None] = lambda products: None
         progress(len(prices))
     except _Unreadable as error:
         notices.append(str(error))
-        prices, source = _prices(_products(region, progress)), SOURCE
+        try:
+            prices, source = _prices(_products(region, progress)), SOURCE
+        except (InputError, PricesUnavailable) as second:  # what is asked next may not be what the user needs
+            raise type(second)(f"{error}; so AWS was asked, and {second}") from None
     usd_per_hour = {name: prices[name].pop() for name in types() if len(prices.get(name, ())) == 1}
     if not usd_per_hour:
         raise InputError(

@@ -133,8 +133,11 @@ class HostType(BaseModel):
         return notes
 
 
-def hosts(file: str | Path | None = None, below: Mapping[str, HostType] | None = None) -> dict[str, HostType]:
-    """The host types by name: those `below`, the catalogue's if left out, with those of a TOML file over them.
+def hosts(
+    file: str | Path | None = None, below: Mapping[str, HostType] | None = None, *, only_known: bool = False
+) -> dict[str, HostType]:
+    """The host types by name: those `below`, the catalogue's if left out, with those of a TOML file over them. With
+    `only_known` what the file has of a type that is not below, and has no price there, is left for when it has one.
 
     The file has a table for each type, `[instances."NAME"]`, of the fields of `HostType`; of a type that is in the
     catalogue only what differs need be given. What the user gives is taken as measured.
@@ -160,6 +163,8 @@ def hosts(file: str | Path | None = None, below: Mapping[str, HostType] | None =
             )
         if "name" in table:
             raise InputError(f"--instances {file}: {name}.name: a type is called as its table is; leave it out")
+        if only_known and name not in types and "price_usd_per_hour" not in table:
+            continue
         known = types[name].model_dump() if name in types else {"name": name}
         types[name] = _checked(file, name, known, {**_as_measured(table), **table})
     return types

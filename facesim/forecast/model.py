@@ -208,7 +208,8 @@ def _forecasts_of(
     extrapolated = other_batch | np.array([bool(_without_bfloat16(table, shape)) for shape in table.shapes])
     offered = np.where(base_s > burst_s, base.offered, burst.offered)
     phases_differ = updates * (base.update_s - burst.update_s) * (table.network_assumed & (base_s > 0))
-    fixed_s = start_s + phases["download_s"] + fixed.upload_s + phases["upload_s"]
+    upload_s = fixed.upload_s / table.ratio + phases["upload_s"]  # the training images are evaluated before
+    fixed_s = start_s + phases["download_s"] + upload_s
     training_bound = np.where(base_s > burst_s, base.bound, burst.bound)
     bound = np.where(fixed_s > trained_s, START_UP, training_bound)
     half = _half_widths(table, offered, phases_differ / (2 * (burst_s + base_s)), training_bound, widths)
@@ -226,7 +227,7 @@ def _forecasts_of(
             float(drain_s[place]),
             float(evaluation_s[place]),
             float(interrupted_s[place]),
-            fixed.upload_s + phases["upload_s"],
+            float(upload_s[place]),
         )
         key = (
             shape.strategy,

@@ -222,10 +222,14 @@ def _nearest(plan: Plan) -> Iterator[str]:
 
 def _against(row: Row, other: Row) -> str:
     faster = other.forecast.time_s / row.forecast.time_s
-    money = f"{row.forecast.cost_usd / other.forecast.cost_usd:.2g} times the money" if other.forecast.cost_usd else ""
+    money = f"{_times(row.forecast.cost_usd / other.forecast.cost_usd)} the money" if other.forecast.cost_usd else ""
     surely = "" if row.forecast.high_s < other.forecast.low_s else ", though the intervals overlap"
-    much = f"{faster:.2g} times as fast" if faster >= 1 + FLAT else f"less than {100 * FLAT:.0f} % faster"
+    much = f"{_times(faster)} as fast" if faster >= 1 + FLAT else f"less than {100 * FLAT:.0f} % faster"
     return much + (f", for {money}" if money else "") + surely
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.2g} times" if ratio < 10 else f"{ratio:,.0f} times"
 
 
 def _sure(plan: Plan, row: Row) -> list[str]:

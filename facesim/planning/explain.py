@@ -143,6 +143,9 @@ def _of_computing(
 ) -> Iterator[Step]:
     measured = ", ".join(f"{each.step_s * 1000:.4g} ms at {each.batch}" for each in profile.compute)
     shared = worker_batch != batch
+    counted = f"{shape.workers - shape.backup_workers} workers"
+    if shape.backup_workers:
+        counted += f" that are waited for, of {shape.workers}"
     least, most = profile.batches
     how = "as measured" if worker_batch in [each.batch for each in profile.compute] else "on the line between these"
     if not least <= worker_batch <= most:
@@ -151,7 +154,7 @@ def _of_computing(
         "Computing one step on the machine of the profile",
         (
             f"batch of an update {batch}"
-            + (f", divided among {shape.workers} workers: {worker_batch} each" if shared else ", whole for one worker"),
+            + (f", divided among {counted}: {worker_batch} each" if shared else ", whole for one worker"),
             f"measured: {measured}",
             f"at {worker_batch}: {here_s * 1000:.4g} ms ({how})",
         ),

@@ -54,7 +54,8 @@ def saved_hosts(own_file: Path | None = None) -> dict[str, HostType]:
         InputError: a file cannot be used.
     """
     measured = instances_file()
-    known = hosts(measured) if measured.exists() else hosts()
+    # Prices are kept elsewhere: that of a type that was measured may have gone since.
+    known = hosts(measured, only_known=True) if measured.exists() else hosts()
     return known if own_file is None else hosts(own_file, known)
 
 
@@ -98,7 +99,7 @@ def save_types(learnt: Mapping[str, Mapping[str, str | float]]) -> None:
     """
     file = instances_file()
     if file.exists():
-        hosts(file)  # looks at it
+        hosts(file, only_known=True)  # looks at it
         tables = read_toml(file, "--instances")["instances"]
     else:
         tables = {}

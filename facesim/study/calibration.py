@@ -57,5 +57,8 @@ def calibrate_type(job: Job, profile: Profile, output: Path, observers: Iterable
     if result.measurement is not Measurement.MEASURED:
         notice = f"the numbers are {result.measurement}: nothing is learnt of {kind} from them"
         return Calibration(run, True, {}, {}, [], notice)
+    if result.disturbances:
+        notice = f"the run was disturbed: {' and '.join(result.disturbances)}; nothing is learnt of {kind} from it"
+        return Calibration(run, True, {}, {}, [], notice)
     speed, outside_s, files = learn_type(result, measuring, profile)
     return Calibration(run, True, {kind: speed}, outside_s, files)

@@ -19,6 +19,7 @@ from facesim.planning.saved import (
     instances_file,
     outside_file,
     residuals_file,
+    save_speeds,
     saved_hosts,
     saved_outside,
     saved_widths,
@@ -27,6 +28,8 @@ from facesim.runs.directory import Run, find_runs
 from facesim.runs.records import Result
 from facesim.runs.states import RunState
 from facesim.spec.job import make_job
+from facesim.study import calibration
+from facesim.util.errors import InputError
 from tests.forecast.conftest import ROOT
 
 #: Each test begins as a user who has calibrated nothing.
@@ -497,3 +500,29 @@ def test_a_job_that_cannot_be_forecast_leaves_nothing(file, tmp_path, capsys, op
 
     assert message in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+def test_what_was_measured_of_a_type_stays_while_its_price_is_not_known(tmp_path):
+    unknown = "ml.m99.huge"
+    save_speeds({unknown: 99.0, "ml.m5.large": 3.0}, "a job at AWS")
+
+    known = saved_hosts()
+    assert known["ml.m5.large"].relative_speed == 3 and unknown not in known
+    save_speeds({"ml.m5.large": 4.0}, "a job at AWS")
+    assert unknown in instances_file().read_text() and saved_hosts()["ml.m5.large"].relative_speed == 4
+    priced = tmp_path / "own.toml"
+    priced.write_text(f'[instances."{unknown}"]\nvcpu = 8\n')
+    with pytest.raises(InputError, match=rf"{unknown}\."):
+        saved_hosts(priced)
+
+
+def test_nothing_is_learnt_of_a_type_from_a_run_that_other_load_disturbed(profile, tmp_path, monkeypatch):
+    job = make_job(epochs=20, backend="sagemaker", instance_type="ml.m5.xlarge")
+    load = {"load": {"steal_percent": 30.0}}
+    run = ran(tmp_path / "run", job, forecast_for(job, profile), 1.0, "measured", **load)
+    monkeypatch.setattr(calibration, "run_study", lambda *_: [run])
+    monkeypatch.setattr(calibration, "calibration_job", lambda *_: job)
+
+    learnt = calibration.calibrate_type(job, profile, tmp_path)
+
+    assert not learnt.speeds and "disturbed" in learnt.notice and not instances_file().exists()

@@ -189,6 +189,19 @@ def test_a_faster_type_is_faster_in_proportion(profile):
     assert small.phases.training_s / large.phases.training_s == pytest.approx(ratio)
 
 
+def test_what_comes_last_is_as_much_faster_on_a_faster_type(profile):
+    fixed = profile.fixed.model_copy(update={"upload_s": 40.0})  # most of it: the training images are evaluated
+    profile = profile.model_copy(update={"fixed": fixed})
+    outside = {"upload_s": 0.0}
+    small, large = (
+        forecast_job(profile, ClusterShape(instance_type=kind), epochs=1, outside=outside).phases.upload_s
+        for kind in ("ml.m5.large", "ml.m5.2xlarge")
+    )
+
+    ratio = hosts()["ml.m5.2xlarge"].relative_speed / hosts()["ml.m5.large"].relative_speed
+    assert small / large == pytest.approx(ratio)
+
+
 def test_spot_capacity_is_cheaper_and_takes_longer(profile):
     shape = ClusterShape(strategy="ps-async", workers=4, instance_type="ml.m5.large")
     risk = SpotRisk(reclaims_per_hour=0.5)

@@ -10,7 +10,7 @@ import pytest
 from facesim.forecast.hosts import hosts
 from facesim.forecast.model import forecast_job
 from facesim.forecast.shapes import ClusterShape
-from facesim.planning.answer import answer, notes, table, to_json
+from facesim.planning.answer import _times, answer, notes, table, to_json
 from facesim.planning.explain import explain, numbered_lines, read_shape, row_of
 from facesim.planning.plots import speed_up, speed_ups
 from facesim.planning.quantities import dollars_text
@@ -134,6 +134,19 @@ def test_causes_of_doubt_make_up_the_interval(profile):
         assert sum(doubt.half_width**2 for doubt in doubts) ** 0.5 == pytest.approx(row.forecast.half_width, rel=0.01)
         assert [doubt.half_width for doubt in doubts] == sorted((d.half_width for d in doubts), reverse=True)
         assert all(doubt.remedy for doubt in doubts)
+
+
+def test_backup_workers_have_no_part_of_a_batch(profile):
+    plan = plan_of(profile, axes=Axes(("ps-sync",), TYPES[:1], (4,), (1,), backup_workers=1))
+
+    computing = explain(plan, plan.rows[0])[0]
+
+    assert computing.lines[0] == "batch of an update 32, divided among 3 workers that are waited for, of 4: 11 each"
+
+
+@pytest.mark.parametrize(("ratio", "words"), [(1.234, "1.2 times"), (9.96, "10 times"), (123.4, "123 times")])
+def test_ratios_are_numbers_that_one_reads(ratio, words):
+    assert _times(ratio) == words
 
 
 @pytest.mark.parametrize("strategy", ["single", "ps-async", "ps-sync", "allreduce", "local-sgd", "mirrored"])
