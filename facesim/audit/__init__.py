@@ -120,7 +120,8 @@ class _Reporter:
                 if array.dtype.hasobject:
                     raise TypeError(f"{type(value).__name__} is no model and no array")
                 digest.update(array.tobytes())
-                size += array.nbytes
+                if getattr(value, "requires_grad", True):  # what is frozen need not be exchanged
+                    size += array.nbytes
             self._write({"parameters_sha256": digest.hexdigest(), "parameter_bytes": size})
         self.flush()
 

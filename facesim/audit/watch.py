@@ -31,8 +31,9 @@ _RANK_VARIABLES = {
     "OMPI_COMM_WORLD_RANK": "OMPI_COMM_WORLD_SIZE",
     "PMI_RANK": "PMI_SIZE",
     "PMIX_RANK": "PMIX_SIZE",
-    "SLURM_PROCID": "SLURM_NTASKS",
 }
+#: The same of Slurm, which sets it for the script that starts others, too: TF_CONFIG says it better.
+_SLURM_VARIABLES = {"SLURM_PROCID": "SLURM_NTASKS"}
 #: Tasks of TF_CONFIG that train; a parameter server is a process like others, and with one a chief may only coordinate.
 _CHIEFS = ("chief", "master")
 _TRAINING_ROLES = (*_CHIEFS, "worker")
@@ -113,6 +114,9 @@ class Watched:
         stepped = [pid for pid in pids if any("step" in report for report in self.reports.get(pid, ()))]
         busy = [process for process in group if process.cpu_s >= LEAST_CPU_S]
         known = bool(steps) and all("hashed" in report for report in steps)
+        # One that was started again divides what it trains on anew: what it passed over before is another division.
+        newest = max(stepped, key=lambda pid: max(one["clock_s"] for one in self.reports[pid]), default=None)
+        passes = [report.get("first", ()) for report in self.reports.get(newest, ())] if newest is not None else []
         parameter_bytes = [report["parameter_bytes"] for report in reports if "parameter_bytes" in report]
         return Rank(
             name=name,
@@ -126,7 +130,7 @@ class Watched:
             shares_memory=any(process.shares_memory for process in group),
             steps=len(steps) if reports else None,
             examples=sum(report["step"] for report in steps),
-            first_pass=frozenset(name for report in steps for name in report.get("first", ())) if known else None,
+            first_pass=frozenset(name for names in passes for name in names) if known else None,
             repeated=sum(report.get("repeated", 0) for report in steps),
             hashed=any(report.get("hashed") for report in steps),
             parameters_sha256=last.get("parameters_sha256"),
@@ -358,16 +362,25 @@ class Place(NamedTuple):
 
 def place_of(environment: Mapping[str, str]) -> Place:
     """What a process' environment says of it."""
-    for rank, world in _RANK_VARIABLES.items():
-        if environment.get(rank, "").isdecimal():
-            count = environment.get(world, "")
-            return Place(f"rank {int(environment[rank])}", int(count) if count.isdecimal() else 1)
+    if place := _numbered(environment, _RANK_VARIABLES):
+        return place
     task, cluster = (_tf_config(environment, part) for part in ("task", "cluster"))
     role = task.get("type")
+    if role is None and (place := _numbered(environment, _SLURM_VARIABLES)):
+        return place
     if role not in _TRAINING_ROLES or not str(task.get("index")).isdecimal():
         return Place(None)
     world = sum(len(cluster[each]) for each in _TRAINING_ROLES if isinstance(cluster.get(each), (list, dict)))
     return Place(f"{role}-{task['index']}", max(1, world), role in _CHIEFS and bool(cluster.get("ps")))
+
+
+def _numbered(environment: Mapping[str, str], variables: Mapping[str, str]) -> Place | None:
+    """The rank that one of some variables names, by which is how many there are."""
+    for rank, world in variables.items():
+        if environment.get(rank, "").isdecimal():
+            count = environment.get(world, "")
+            return Place(f"rank {int(environment[rank])}", int(count) if count.isdecimal() else 1)
+    return None
 
 
 def _tf_config(environment: Mapping[str, str], part: str) -> dict[str, Any]:

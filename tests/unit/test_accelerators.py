@@ -214,6 +214,22 @@ def nvml(monkeypatch) -> SimpleNamespace:
     return driver
 
 
+def test_what_a_gpu_does_not_measure_is_left_out_and_the_rest_is_there(nvml):
+    def refused(gpu):
+        raise NVMLError("Not Supported")
+
+    rates = nvml.module.nvmlDeviceGetUtilizationRates
+    nvml.module.nvmlDeviceGetUtilizationRates = lambda gpu: refused(gpu) if gpu == 0 else rates(gpu)
+    (collector,) = make_collectors({"chief-0": 11}, ["nvml"])
+
+    readings = {(role, index): values for role, index, values in collector.collect()}
+
+    assert readings["host", 0] == {"gpu_percent": 100, "gpu_memory_percent": 37.5}
+    assert "gpu_percent" not in readings["gpu", 0] and readings["gpu", 0]["gpu_memory_bytes"] == 4
+    nvml.module.nvmlDeviceGetUtilizationRates = nvml.module.nvmlDeviceGetMemoryInfo = refused
+    assert ("host", 0) not in {(role, index) for role, index, _ in collector.collect()}
+
+
 def test_gpus_are_measured_each_and_by_task(nvml):
     (collector,) = make_collectors({"chief-0": 11, "ps-0": 12}, ["nvml"])
 

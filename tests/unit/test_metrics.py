@@ -377,3 +377,16 @@ def test_a_collector_that_fails_is_counted_and_goes_on_being_asked(tmp_path, cap
 
 def test_a_sample_takes_its_unit_from_the_registry():
     assert sample("r", 1.0, "h", "host", 0, "psutil", "memory_bytes", 5).unit == "B"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux'")
+@pytest.mark.parametrize("call", ["scandir", "readlink"])
+def test_a_process_that_is_about_to_end_has_no_sockets_that_others_may_see(monkeypatch, call):
+    from facesim.metrics.collectors import sockets
+
+    def refused(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(sockets.os, call, refused)
+
+    assert list(sockets.sockets_of(os.getpid())) == []

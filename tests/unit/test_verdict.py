@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -133,6 +134,9 @@ CLUSTER = '{"cluster": {"chief": ["a:1"], "worker": ["b:1", "c:1"], "ps": ["d:1"
         ({"TF_CONFIG": "{"}, None),
         ({"TF_CONFIG": "[]"}, None),
         ({"TF_CONFIG": '{"task": {"type": "worker"}, "cluster": {"worker": 2}}'}, None),
+        ({"SLURM_PROCID": "2", "SLURM_NTASKS": "4"}, ("rank 2", 4, False)),
+        ({"SLURM_PROCID": "0", "TF_CONFIG": CLUSTER % '"worker", "index": 1'}, ("worker-1", 3, False)),
+        ({"SLURM_PROCID": "0", "TF_CONFIG": CLUSTER % '"ps", "index": 0'}, None),
         ({"RANK": "many"}, None),
         ({"RANK": "\u00b2"}, None),
         ({"TF_CONFIG": '{"task": {"type": "worker", "index": null}}'}, None),
@@ -249,3 +253,32 @@ def test_what_processes_of_another_facesim_reported_is_left_out(tmp_path):
     (tmp_path / "7.jsonl").write_bytes(b'{"clock_s": 1.0, "step": 2}\n{"time_unix_s": 5, "step": 2}\n7\n\xff\n{"clo')
 
     assert _lines(tmp_path / "7.jsonl") == [{"clock_s": 1.0, "step": 2}]
+
+
+def test_of_a_rank_that_was_started_again_the_newest_division_of_the_data_counts():
+    def step(at_s: float, *first: str) -> dict:
+        return {"clock_s": at_s, "step": 2, "hashed": True, "first": list(first)}
+
+    before, after = (Process(pid, "train.py", "rank 0", cpu_s=9.0) for pid in (1, 2))
+    reports = {1: [step(1, "a", "b"), step(2, "c", "d")], 2: [step(3, "a", "c"), step(4, "e", "g")]}
+
+    (rank,) = Watched(0, False, 9.0, [before, after], reports, True).ranks()
+
+    assert (rank.first_pass, rank.steps) == (frozenset("aceg"), 4)
+
+
+def test_frozen_parameters_are_compared_and_need_not_be_exchanged(tmp_path, monkeypatch):
+    class Tensor(np.ndarray):
+        requires_grad = True
+
+    trained, frozen = (np.full(size, 2.0, np.float32).view(Tensor) for size in (3, 1000))
+    frozen.requires_grad = False
+    monkeypatch.setenv(FOLDER, str(tmp_path))
+    monkeypatch.setattr(audit, "_current", None)
+
+    audit.parameters([trained, frozen])
+
+    (file,) = tmp_path.glob("*.jsonl")
+    (report,) = map(json.loads, file.read_text().splitlines())
+    assert report["parameter_bytes"] == 12
+    assert report["parameters_sha256"] == hashlib.sha256(trained.tobytes() + frozen.tobytes()).hexdigest()

@@ -31,8 +31,8 @@ class PsutilCollector:
         for name, process in self._tasks.items():
             try:
                 values = self._task(process)
-            except (psutil.NoSuchProcess, psutil.ZombieProcess):
-                continue  # it has ended, which is the supervisor's to tell
+            except psutil.Error:
+                continue  # it has ended, or is about to, which is the supervisor's to tell
             yield *role_and_index(name), values
 
     def _host(self) -> dict[str, float]:

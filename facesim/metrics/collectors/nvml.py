@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from facesim.metrics.collectors import NotHere, Reading, role_and_index
@@ -79,24 +80,30 @@ class NvmlCollector:
 
     def collect(self) -> Iterator[Reading]:
         each = [self._gpu(gpu) for gpu in self._gpus.all]
-        mean = {name: sum(one[name] for one in each) / len(each) for name in ("gpu_percent", "gpu_memory_percent")}
-        yield "host", host_index(), mean
+        mean = {}
+        for name in ("gpu_percent", "gpu_memory_percent"):
+            if values := [one[name] for one in each if name in one]:
+                mean[name] = sum(values) / len(values)
+        if mean:
+            yield "host", host_index(), mean
         for index, values in enumerate(each):
             yield "gpu", index, values
         for task, used in self._memory_by_task().items():
             yield *role_and_index(task), {"gpu_memory_bytes": used}
 
     def _gpu(self, gpu: Any) -> dict[str, float]:
-        memory = self._nvml.nvmlDeviceGetMemoryInfo(gpu)
-        values = {
-            "gpu_percent": float(self._nvml.nvmlDeviceGetUtilizationRates(gpu).gpu),
-            "gpu_memory_percent": 100 * memory.used / memory.total,
-            "gpu_memory_bytes": float(memory.used),
-        }
-        try:
+        """What it measures: not every GPU measures all. One in parts (MIG) has no utilisation, one that shares the
+        machine's memory has none of its own.
+        """
+        values: dict[str, float] = {}
+        with suppress(self._nvml.NVMLError):
+            values["gpu_percent"] = float(self._nvml.nvmlDeviceGetUtilizationRates(gpu).gpu)
+        with suppress(self._nvml.NVMLError):
+            memory = self._nvml.nvmlDeviceGetMemoryInfo(gpu)
+            values["gpu_memory_percent"] = 100 * memory.used / memory.total
+            values["gpu_memory_bytes"] = float(memory.used)
+        with suppress(self._nvml.NVMLError):
             values["gpu_power_w"] = self._nvml.nvmlDeviceGetPowerUsage(gpu) / 1000
-        except self._nvml.NVMLError:
-            pass  # not every GPU measures it
         return values
 
     def _memory_by_task(self) -> dict[str, float]:

@@ -53,16 +53,18 @@ class Connections:
 
 
 def sockets_of(pid: int) -> Iterator[int]:
-    """The sockets that a process has open, by their inodes; none when it has ended."""
+    """The sockets that a process has open, by their inodes; none when it has ended. While one ends, its files are
+    root's: others may not look at them any more.
+    """
     try:
         for descriptor in os.scandir(f"/proc/{pid}/fd"):
             try:
                 target = os.readlink(descriptor.path)
-            except FileNotFoundError:
+            except (FileNotFoundError, PermissionError):
                 continue  # closed meanwhile
             if target.startswith("socket:["):
                 yield int(target[8:-1])
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError, ProcessLookupError):
         return
 
 
