@@ -39,6 +39,8 @@ _CHIEFS = ("chief", "master")
 _TRAINING_ROLES = (*_CHIEFS, "worker")
 #: Between two comparisons of the memory that processes have.
 _MEMORY_S = 1.0
+#: Seconds between two searches among all processes of the machine.
+_SEARCH_S = 1.0
 #: For so long processes may end by themselves after Ctrl-C; for so long again when they were asked.
 _GRACE_S = 10.0
 #: Looks at a process that are kept; of more, every other one of the earlier ones.
@@ -223,7 +225,7 @@ class _Watcher:
         self.looks: dict[int, list[tuple[float, float]]] = {}
         self._alive: dict[int, psutil.Process] = {}
         self._signalled: set[tuple[int, int]] = set()
-        self._sampled_s = self._mapped_s = time.monotonic()
+        self._sampled_s = self._mapped_s = self._searched_s = time.monotonic()
         self._owner: dict[int, int] = {}  # socket -> pid
         self._received: dict[int, tuple[int, int, float]] = {}  # socket -> receiver, sender, bytes
         self.counts = sys.platform == "linux"
@@ -254,11 +256,19 @@ class _Watcher:
             self._count()
 
     def _family(self) -> list[psutil.Process]:
-        """All that the command has started; what outlives the command is found by its environment."""
+        """All that the command has started. What outlives the process that started it is found by its environment, for
+        which all processes are looked at now and then.
+        """
+        family: list[psutil.Process] = []
         if self.root.is_running():
             with suppress(psutil.Error):
-                return [self.root, *self.root.children(recursive=True)]
-        return [process for process in psutil.process_iter() if self._is_audited(process)]
+                family = [self.root, *self.root.children(recursive=True)]
+        now = time.monotonic()
+        if family and now - self._searched_s < _SEARCH_S:
+            return family
+        self._searched_s = now
+        known = {process.pid for process in family}
+        return family + [one for one in psutil.process_iter() if one.pid not in known and self._is_audited(one)]
 
     def _is_audited(self, process: psutil.Process) -> bool:
         try:

@@ -256,14 +256,14 @@ def _machine() -> dict[str, Any]:
     """What the choice depends on."""
     return {
         "cpu_model": cpu_model(),
-        "cpu_features_sha256": _features(),
+        "cpu_features_sha256": cpu_features(),
         "platform": f"{platform.system()} {platform.machine()}",
         "threads": _threads(),
         "tensorflow": version("tensorflow"),
     }
 
 
-def _features() -> str | None:
+def cpu_features() -> str | None:
     """Of what instructions the processor has: virtual machines call quite different processors alike."""
     with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as lines:
         for line in lines:

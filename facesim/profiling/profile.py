@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -27,6 +28,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from cluster.hosted.cgroup import available_cpus
+from facesim.backends.kernels import cpu_features
 from facesim.backends.local import BACKEND
 from facesim.data.cache import signals_interrupt
 from facesim.forecast.placement import Variable as Placed
@@ -42,6 +44,8 @@ from facesim.forecast.profile_data import (
     Server,
     Variable,
 )
+from facesim.metrics.collectors import NotHere
+from facesim.metrics.collectors.nvml import Gpus
 from facesim.metrics.machine import machine
 from facesim.models import HEADS, network_name
 from facesim.preflight.framework import check_framework
@@ -193,7 +197,16 @@ def _matters(job: Job) -> set[str]:
 def _machine(job: Job) -> dict[str, Any]:
     """What this machine and its software are, as far as a job's speed depends on them."""
     facts = machine(FRAMEWORKS[job.framework].packages) | {"cores": _cores(), "kernels": BACKEND.kernels(job)}
+    facts |= {"cpu_features": cpu_features(), "gpus": _gpus()}
     return {name: value for name, value in facts.items() if name != "memory_bytes"}
+
+
+def _gpus() -> list[Any] | None:
+    """How many GPUs there are, and which of them programs see; None where there are none."""
+    try:
+        return [len(Gpus().all), os.environ.get("CUDA_VISIBLE_DEVICES")]
+    except NotHere:
+        return None
 
 
 def _cores() -> int:

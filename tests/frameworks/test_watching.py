@@ -54,6 +54,14 @@ def test_ranks_that_a_command_leaves_behind_are_watched_to_their_end(tmp_path):
     assert [rank.name for rank in seen.ranks()] == ["rank 0", "rank 1"]
 
 
+def test_ranks_whose_starter_has_gone_are_watched_while_the_command_runs(tmp_path):
+    started = "(for n in 0 1; do RANK=$n WORLD_SIZE=2 sleep 3 & done); sleep 4"
+
+    seen = watch(["sh", "-c", started], tmp_path, sampling_s=0.1)
+
+    assert [rank.name for rank in seen.ranks()] == ["rank 0", "rank 1"]
+
+
 @linux
 def test_memory_that_ranks_have_in_common_is_seen_and_excuses_that_nothing_was_received(tmp_path):
     apart, sharing = (
