@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +21,8 @@ from facesim.backends.base import Backend
 from facesim.backends.tasks import environment_of, monitor_task, training_task
 from facesim.preflight.inputs import Inputs
 from facesim.runs.directory import Run
+from facesim.runs.events import FaultDone
+from facesim.spec.faults import Fault
 from facesim.spec.frameworks import FRAMEWORKS
 from facesim.spec.job import Job
 from facesim.util.errors import InputError
@@ -65,7 +67,7 @@ class LocalBackend(Backend):
             grace_s=_GRACE_S,
             max_restarts=job.recovery.max_restarts,
             hang_s=job.recovery.hang_s,
-            faults=tuple(replace(fault.script(run.directory), number=n) for n, fault in enumerate(job.faults)),
+            faults=tuple(replace(fault.script(run.directory), number=n) for n, fault in _due_faults(job, run)),
         )
 
     def kernels(self, job: Job) -> str | None:
@@ -101,6 +103,16 @@ class LocalBackend(Backend):
         )
         run.claim.add(node.pid)
         return node
+
+
+def _due_faults(job: Job, run: Run) -> Iterator[tuple[int, Fault]]:
+    """The job's faults by their numbers, without those that come once and came before the run was continued."""
+    done = set[int | None]()
+    if run.job_file.exists() and run.job().faults == job.faults:  # else they were given anew
+        done = {event.number for event in run.events() if isinstance(event, FaultDone)}
+    for number, fault in enumerate(job.faults):
+        if fault.per_minute is not None or number not in done:
+            yield number, fault
 
 
 def _environment(job: Job) -> dict[str, str]:

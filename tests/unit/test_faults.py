@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from cluster.network import why_not
+from facesim.backends.local import _due_faults
 from facesim.runs.accounting import recovery, replaced_workers, spent_s
-from facesim.runs.events import event_of
+from facesim.runs.directory import Run
+from facesim.runs.events import FaultDone, event_of
 from facesim.spec.backends import Docker, Local
 from facesim.spec.faults import check_network, check_room, read_faults
 from facesim.spec.job import changed_job, make_job
@@ -184,3 +186,19 @@ def test_a_fault_for_what_a_run_would_not_have_any_more_is_told(kind, target, le
         InputError, match=rf"fault \({kind}\) for {target}, .* only .*{left}.*; give --faults for the tasks"
     ):
         changed_job(job, {"workers": 1})
+
+
+def test_what_comes_once_does_not_come_again_when_a_run_goes_on(tmp_path):
+    moments = ({"at_step": 14}, {"at_s": 900}, {"per_minute": 2.0})
+    once, later, often = ({"kind": "kill", "target": "chief-0", **when} for when in moments)
+    job = job_with([once, later, often])
+    new = Run(tmp_path / "new")
+    assert [number for number, _ in _due_faults(job, new)] == [0, 1, 2]
+
+    run = Run.create(tmp_path / "run", job)
+    for number in (0, 2):
+        run.record(FaultDone(number=number, kind="kill", target="chief-0", time_unix_s=1.0))
+    run.claim.release()
+
+    assert [number for number, _ in _due_faults(job, run)] == [1, 2]
+    assert [number for number, _ in _due_faults(job_with([once]), run)] == [0], "it was given anew"
