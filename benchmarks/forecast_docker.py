@@ -27,7 +27,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,19 @@ _FIGURES = {
 }
 
 
+@dataclass(frozen=True)
+class Setting:
+    """What all shapes are played with: the images, about how long a run is to take, the folder of the results, what
+    plays the hosts (`players`), and how many processors it has.
+    """
+
+    data: str
+    seconds: float
+    output: Path
+    played: str
+    cpus: float
+
+
 def profile_of(shape: DilatedShape, data: str, folder: Path, given: dict[str, Profile]) -> Profile:
     """The profile of the shape's experiment: one that was given, else of this machine, measured once for each.
 
@@ -94,24 +107,17 @@ def _on_one_processor() -> None:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
-def speed_as_played(
-    shape: DilatedShape,
-    profile: Profile,
-    data: str,
-    seconds: float,
-    output: Path,
-    round_: int,
-    played: str,
-    cpus: float,
-) -> float:
+def speed_as_played(shape: DilatedShape, profile: Profile, round_: int, setting: Setting) -> float:
     """How fast so many hosts are that compute and send nothing, against the profile; measured once a round for each
     number, because a machine is not always as fast.
     """
-    file = output / "speeds" / f"{shape.model}-{shape.image_size}-{shape.batch}-{shape.hosts}-{round_}.json"
+    name = f"{shape.model}-{shape.image_size}-{shape.batch}-{shape.hosts}-{round_}"
+    file = setting.output / "speeds" / f"{name}.json"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         alike = shape.computing
-        run = play(alike, data, epochs_for(alike, profile, seconds / 2, cpus), output / "runs", played)
+        epochs = epochs_for(alike, profile, setting.seconds / 2, setting.cpus)
+        run = play(alike, setting.data, epochs, setting.output / "runs", setting.played)
         write_json(file, {"run": run.directory.name, "hosts": shape.hosts, "speed": speed_of(run, alike, profile)})
     return float(json.loads(file.read_text(encoding="utf-8"))["speed"])
 
@@ -169,25 +175,16 @@ def players() -> tuple[str, float]:
         return "namespaces", float(len(os.sched_getaffinity(0)))
 
 
-def judge(
-    shape: DilatedShape,
-    profile: Profile,
-    data: str,
-    seconds: float,
-    output: Path,
-    round_: int,
-    played: str,
-    cpus: float,
-) -> dict[str, Any]:
+def judge(shape: DilatedShape, profile: Profile, round_: int, setting: Setting) -> dict[str, Any]:
     """One shape's forecast and then its run: what `results` keeps of both."""
     name = f"{shape.name}-{round_}"
-    epochs = epochs_for(shape, profile, seconds, cpus)
-    file = output / "forecasts" / f"{name}.json"
+    epochs = epochs_for(shape, profile, setting.seconds, setting.cpus)
+    file = setting.output / "forecasts" / f"{name}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
-    speed = speed_as_played(shape, profile, data, seconds, output, round_, played, cpus)
+    speed = speed_as_played(shape, profile, round_, setting)
     foresee(shape, profile, epochs, speed, file)
-    run = play(shape, data, epochs, output / "runs", played)
-    return {"played": played} | result_of(shape, round_, json.loads(file.read_text(encoding="utf-8")), run)
+    run = play(shape, setting.data, epochs, setting.output / "runs", setting.played)
+    return {"played": setting.played} | result_of(shape, round_, json.loads(file.read_text(encoding="utf-8")), run)
 
 
 def result_of(shape: DilatedShape, round_: int, foreseen: dict[str, Any], run: Run) -> dict[str, Any]:
@@ -360,6 +357,7 @@ def _report(
     played, cpus = players()
     (output / "results").mkdir(parents=True, exist_ok=True)
     data = data or _rendered(output / "people", max(shape.image_size for shape in chosen))
+    setting = Setting(data, seconds, output, played, cpus)
     tell = (lambda text: click.echo(text, err=True)) if quiet else click.echo
     results, left = [], 0
     for round_ in range(1, rounds + 1):
@@ -372,7 +370,7 @@ def _report(
                 tell(f"[round {round_}, {number}/{len(chosen)}] {shape.name}")
                 try:
                     profile = profile_of(shape, data, output / "profiles", given)
-                    write_json(file, judge(shape, profile, data, seconds, output, round_, played, cpus))
+                    write_json(file, judge(shape, profile, round_, setting))
                 except FacesimError as error:
                     tell(f"  left out: {error}")
                     continue

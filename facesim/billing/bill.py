@@ -91,7 +91,7 @@ class Life:
 
     def priced_groups(self) -> list[dict[str, Any]]:
         """Its instances with their price and where it is from, which a later refresh may change."""
-        kinds = [(self.known.get(name) or instance(name), count) for name, count in self.groups]
+        kinds = _kinds(self.groups, self.known)
         return [
             {
                 "instance_type": kind.name,
@@ -346,8 +346,13 @@ def price_usd(groups: Groups, seconds: float, known: Mapping[str, Instance] | No
     Raises:
         InputError: an instance type is not in the catalogue.
     """
-    kinds = [((known or {}).get(name) or instance(name), count) for name, count in groups]
+    kinds = _kinds(groups, known or {})
     return sum(kind.price_usd_per_hour * count for kind, count in kinds) * seconds / 3600
+
+
+def _kinds(groups: Groups, known: Mapping[str, Instance]) -> list[tuple[Instance, int]]:
+    """The groups' instance types, each as it is `known` or else as in the catalogue, with their counts."""
+    return [(known.get(name) or instance(name), count) for name, count in groups]
 
 
 def _whole(seconds: float) -> int:
