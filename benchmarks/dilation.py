@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from facesim.forecast.constants import constants
 from facesim.forecast.hosts import HostType, hosts
-from facesim.forecast.model import Forecast, forecast_job
+from facesim.forecast.model import Forecast, SpotRisk, forecast_job
 from facesim.forecast.profile_data import Profile
 from facesim.forecast.shapes import ClusterShape
 from facesim.metrics.files import samples_in
@@ -35,6 +35,9 @@ from facesim.util.files import read_toml
 
 #: A type of the catalogue whose memory is enough; its processors and network are replaced.
 INSTANCE_TYPE = "ml.m5.2xlarge"
+
+#: Of the jobs that are run: no checkpoints.
+_SAVES_NOTHING = SpotRisk(checkpoint_s=0.0)
 
 #: Epochs of a job that is so long that starting it bounds nothing.
 _LONG = 10_000
@@ -196,7 +199,7 @@ def forecast_of(shape: DilatedShape, profile: Profile, epochs: int, speed: float
     """The forecast of a shape on hosts of its size, and what bounds its training; `speed` as of `host_of`."""
     known = {INSTANCE_TYPE: host_of(shape, profile, speed)}
     forecast, long = (
-        forecast_job(profile, shape.cluster, epochs=count, batch=shape.batch, known_hosts=known)
+        forecast_job(profile, shape.cluster, epochs=count, batch=shape.batch, known_hosts=known, spot_risk=_SAVES_NOTHING)
         for count in (epochs, _LONG)
     )
     forecast = replace(forecast, bound=long.bound)

@@ -140,6 +140,7 @@ def wanted_search(
     Raises:
         InputError: something that was given cannot be used.
     """
+    from facesim.billing.catalogue import refuse_foreign
     from facesim.tuning.search import Search, Tuner, with_own_parts
     from facesim.tuning.space import DEFAULT, read_space
 
@@ -155,4 +156,7 @@ def wanted_search(
         given, read_space(search or DEFAULT), 0.2 if validation is None else validation, trials, budget_s, budget_usd,
         tuner=Tuner(tuner_strategy or "bayesian", parallel or 1) if own else None,
     )  # fmt: skip
+    if budget_usd is not None:
+        job = wanted.job({})
+        refuse_foreign("--budget", budget_usd, job.backend.open().foreign_prices(job))
     return with_own_parts(wanted) if validation is None else wanted

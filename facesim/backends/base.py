@@ -187,6 +187,15 @@ class Backend(ABC):
         """
         return None
 
+    def foreign_prices(self, job: Job) -> str | None:
+        """That a job's dollars are by the prices of another place than where it runs, in words; None where they are
+        not.
+
+        Raises:
+            InputError: nobody can tell where it runs.
+        """
+        return None
+
     def kernels(self, job: Job) -> str | None:
         """The name in `facesim.backends.kernels.KERNELS` of what the job's tasks compute with; None where this backend
         does not set it, or no TensorFlow computes.

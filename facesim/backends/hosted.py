@@ -198,7 +198,7 @@ def _faults(job: Job, run: Run, tasks: list[str], is_first: bool, done: _Done) -
     """
     for number, fault in enumerate(job.faults):
         script = replace(fault.script(run.directory), number=number)
-        if fault.per_minute is None and done.times(fault):
+        if fault.once and done.times(fault):
             continue
         if takes_all_hosts(fault):
             if is_first:  # in each attempt at other times

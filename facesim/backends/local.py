@@ -111,7 +111,7 @@ def _due_faults(job: Job, run: Run) -> Iterator[tuple[int, Fault]]:
     if run.job_file.exists() and run.job().faults == job.faults:  # else they were given anew
         done = {event.number for event in run.events() if isinstance(event, FaultDone)}
     for number, fault in enumerate(job.faults):
-        if fault.per_minute is not None or number not in done:
+        if not (fault.once and number in done):
             yield number, fault
 
 

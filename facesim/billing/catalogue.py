@@ -106,6 +106,21 @@ def foreign_prices(region: str, names: Iterable[str]) -> str | None:
     )
 
 
+def refuse_foreign(limit: str, usd: float, foreign: str | None) -> None:
+    """See that a limit in dollars, given with the option `limit`, is not by the prices of another place, as `foreign`
+    says in words (`foreign_prices`).
+
+    Raises:
+        InputError: it is.
+    """
+    if foreign:
+        raise InputError(
+            f"{limit} {usd:g} cannot be kept to: {foreign}; or say them in {own_file()}, or leave {limit} out",
+            field=limit.removeprefix("--").replace("-", "_"),
+            value=usd,
+        )
+
+
 def _meant(name: str) -> str:
     """What may have been meant by a name that there is not: of the same family, or else one that is written like it."""
     every = [*dict.fromkeys([*types(), *instances()])]

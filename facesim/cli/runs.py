@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from facesim.runs.states import RunState
     from facesim.tuning.sagemaker import Kept
 
+#: The folder of runs where none is named.
+_RUNS = Path("runs")
+
 _run = click.argument("named", metavar="RUN")
 _region = click.option("--region", help="AWS region  [default: that of the run, or as AWS' own tools are configured]")
 _json = click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
@@ -56,8 +59,10 @@ def _asking(named: str, region: str | None) -> Iterator[Target]:
 
 
 @command(name="list")
-@click.argument("folder", type=click.Path(path_type=Path), default=Path("runs"))
-@click.option("--backend", type=Choice(list(BACKENDS)), help="only runs of this one; sagemaker: what AWS has a list of")
+@click.argument("folder", type=click.Path(path_type=Path), required=False)
+@click.option("--backend", type=Choice(list(BACKENDS)),
+              help="only runs of this one; sagemaker and kubernetes without FOLDER: those that AWS, or the cluster, "
+              "has a list of")  # fmt: skip
 @tag_option
 @click.option("--studies", is_flag=True, help="the studies that were begun in FOLDER, in place of runs")
 @_region
@@ -65,7 +70,7 @@ def _asking(named: str, region: str | None) -> Iterator[Target]:
 @click.option("--kube-context", help="of the kubeconfig file  [default: the current one]")
 @_json
 def list_(
-    folder: Path,
+    folder: Path | None,
     backend: str | None,
     tags: tuple[str, ...],
     studies: bool,
@@ -74,7 +79,7 @@ def list_(
     kube_context: str | None,
     as_json: bool,
 ) -> None:
-    """Show the runs in and below FOLDER, its studies, the training jobs at AWS, or the jobs in a cluster."""
+    """Show the runs in and below FOLDER (runs), its studies, the training jobs at AWS, or the jobs in a cluster."""
     from facesim.backends.targets import runs_of
 
     if studies:
@@ -85,21 +90,23 @@ def list_(
                 "--studies has no meaning with --backend, --tag, --region, --namespace or --kube-context: leave these "
                 "out"
             )
-        return list_studies(folder, as_json)
-    if backend is not None and BACKENDS[backend].can_attach:
+        return list_studies(folder or _RUNS, as_json)
+    if folder is None and backend is not None and BACKENDS[backend].can_attach:
         if tags and not BACKENDS[backend].lists_tags:
             raise click.UsageError(
                 f"--tag has no meaning with --backend {backend}, whose list says no tags of jobs: leave it out, or "
-                "list a folder of runs without --backend"
+                "name a folder of runs"
             )
         where = _options(region=region, namespace=namespace, kube_context=kube_context)
         return _list_of(backend, where, as_json, tags)
     if region is not None:
-        raise click.UsageError("--region is of the list that AWS has: give --backend sagemaker, too")
+        raise click.UsageError("--region is of the list that AWS has: give --backend sagemaker, too, and no FOLDER")
     if namespace is not None or kube_context is not None:
         raise click.UsageError(
-            "--namespace and --kube-context are of the list that a cluster has: give --backend kubernetes, too"
+            "--namespace and --kube-context are of the list that a cluster has: give --backend kubernetes, too, and no "
+            "FOLDER"
         )
+    folder = folder or _RUNS
     statuses, damaged = runs_of(folder, backend)
     tagged = _tagged(statuses, tags)
     _show_list(tagged, f"no runs in {folder}{_with(tags)}", as_json)
@@ -233,7 +240,7 @@ def logs(named: str, source: str | None, follow: bool, region: str | None, as_js
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
-    default=Path("runs"),
+    default=_RUNS,
     show_default=True,
     help="folder for the run directory, if RUN is the name of a training job; of the study, if it is one's",
 )

@@ -43,6 +43,7 @@ class Phases:
     training_base_s: float
     drain_s: float
     evaluation_s: float
+    checkpoint_s: float  # writing them, while nobody trains
     interrupted_s: float  # work again and starting again after interruptions
     upload_s: float
 
@@ -106,7 +107,7 @@ class Forecast:
 @dataclass(frozen=True)
 class SpotRisk:
     """What spot capacity is assumed to do: reclaims of a host an hour, seconds to be back; and after how many seconds
-    or updates, whichever come first, a checkpoint is written, 0 for never.
+    or updates, whichever come first, a checkpoint is written, on any capacity, 0 for never.
     """
 
     reclaims_per_hour: float = 0.05
@@ -188,18 +189,18 @@ def _forecasts_of(
     if profile.drain_steps is not None:  # those that share cores: who is left has more of them
         steps = np.where(one_host, steps * profile.drain_steps / ((WORKERS - 1) / 2), steps)
     update_s = (burst_s + base_s) / updates
-    pauses = max(evaluations, 1)  # asynchronous workers go on from epoch to epoch until one is due
+    evaluation_s = evaluations * fixed.evaluation_s / table.ratio
+    interval_s, checkpoints = _checkpoints(risk, update_s, updates, burst_s + base_s + evaluation_s)
+    checkpoint_s = checkpoints * fixed.checkpoint_s
+    pauses = max(evaluations, 1) + checkpoints  # asynchronous workers go on from epoch to epoch until one is due
     drain_s = steps * update_s * pauses
     start_s = np.where(one_host, fixed.to_first_step_s(True), fixed.to_first_step_s(False)) / table.ratio
-    evaluation_s = evaluations * fixed.evaluation_s / table.ratio
-    trained_s = burst_s + base_s + drain_s + evaluation_s
+    trained_s = burst_s + base_s + drain_s + evaluation_s + checkpoint_s
     spot = np.array([shape.spot for shape in table.shapes])
     paid = np.array([sum(count for _, count in shape.groups) for shape in table.shapes], dtype=float)
-    steps_s = risk.checkpoint_steps * update_s if risk.checkpoint_steps else np.inf
-    interval_s = np.minimum(risk.checkpoint_s or np.inf, steps_s)
     # Without checkpoints all is done again, as with one at the end.
-    interval_s = np.maximum(np.where(np.isinf(interval_s), trained_s, interval_s), 1e-3)
-    stretched = laws.spot_stretch(paid, risk.reclaims_per_hour, interval_s, risk.restart_s, fixed.checkpoint_s)
+    lost_s = np.where(checkpoints > 0, interval_s, trained_s)
+    stretched = laws.spot_stretch(paid, risk.reclaims_per_hour, lost_s, risk.restart_s)
     interrupted_s = np.where(spot, (stretched - 1) * trained_s, 0.0)
     reclaims = paid * risk.reclaims_per_hour * trained_s / 3600
     waiting_s = phases["starting_s"] + np.where(spot, reclaims * risk.wait_s, 0.0)
@@ -226,6 +227,7 @@ def _forecasts_of(
             float(base_s[place]),
             float(drain_s[place]),
             float(evaluation_s[place]),
+            float(checkpoint_s[place]),
             float(interrupted_s[place]),
             float(upload_s[place]),
         )
@@ -259,6 +261,13 @@ def _forecasts_of(
             )
         )
     return forecasts
+
+
+def _checkpoints(risk: SpotRisk, update_s: Array, updates: int, trained_s: Array) -> tuple[Array, Array]:
+    """Seconds between two checkpoints, and how many are written in so long a training."""
+    steps_s = risk.checkpoint_steps * update_s if risk.checkpoint_steps else np.inf
+    interval_s = np.maximum(np.minimum(risk.checkpoint_s or np.inf, steps_s), update_s)
+    return interval_s, np.minimum(np.floor(trained_s / interval_s), updates - 1)
 
 
 def doubted_host(kinds: Mapping[str, HostType], shape: ClusterShape, bound: Bound) -> HostType:

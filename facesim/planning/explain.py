@@ -268,8 +268,9 @@ def _of_the_phases(forecast: Forecast) -> Step:
         ("start to the first step", phases.start_s),
         (f"{forecast.updates:,} updates in the network's burst phase", phases.training_burst_s),
         ("and in its base phase", phases.training_base_s),
-        ("workers that wait for the last before each evaluation", phases.drain_s),
+        ("workers that wait for the last before each evaluation and checkpoint", phases.drain_s),
         ("evaluations", phases.evaluation_s),
+        ("writing checkpoints", phases.checkpoint_s),
         ("work again after interruptions", phases.interrupted_s),
         ("upload of results", phases.upload_s),
     )

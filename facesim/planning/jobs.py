@@ -275,6 +275,7 @@ def record_of(forecast: Forecast, profile: Profile, kind: HostType, notes: Seque
             "first_step_s": first_step_s,
             "training_s": phases.training_s,
             "evaluation_s": phases.evaluation_s,
+            "checkpoint_s": phases.checkpoint_s,
             "interrupted_s": phases.interrupted_s,
             "upload_s": phases.upload_s,
         },
@@ -381,6 +382,10 @@ def _priced(kind: HostType) -> Instance:
     return replace(known, price_region="own", **price)
 
 
+#: Phases of a forecast in which its job is in the state Training.
+_IN_TRAINING = ("start_s", "training_s", "evaluation_s", "checkpoint_s", "interrupted_s")
+
+
 def _write_events(run: Run, job: Job, phases: Mapping[str, float], discount: float) -> None:
     began_unix_s = time.time()
     run.record(
@@ -394,7 +399,7 @@ def _write_events(run: Run, job: Job, phases: Mapping[str, float], discount: flo
     states = (
         (RunState.STARTING, phases["waiting_s"]),
         (RunState.DOWNLOADING, phases["download_s"]),
-        (RunState.TRAINING, sum(phases[name] for name in ("start_s", "training_s", "evaluation_s", "interrupted_s"))),
+        (RunState.TRAINING, sum(phases[name] for name in _IN_TRAINING)),
         (RunState.UPLOADING, phases["upload_s"]),
         (RunState.COMPLETED, 0.0),
     )
@@ -414,6 +419,7 @@ def _result(
         "launch_to_first_step_s": forecast.phases.start_s,
         "training_s": record.phases["training_s"] + first_step_s,
         "evaluation_s": record.phases["evaluation_s"],
+        "checkpoint_s": record.phases["checkpoint_s"],
         "save_s": record.phases["upload_s"],
     }
     return Result(

@@ -133,6 +133,8 @@ def _phases(record: RunRecord, forecast: ForecastRecord) -> Iterator[tuple[str, 
     updates = result.updates or 0
     yield "an update", forecast.update_s, training_s / (updates - 1) if training_s and updates > 1 else None, "s"
     yield "images/s", forecast.images_per_s, result.images_per_s, "1/s"
+    if "checkpoint_s" in expected:  # forecasts of earlier versions do not have it
+        yield "checkpoints", expected["checkpoint_s"], seen.get("checkpoint_s", 0.0), "s"
     last_s = expected.get("evaluation_s", 0.0) + expected.get("upload_s", 0.0)
     yield "evaluation, and what comes last", last_s, _last_s(record), "s"
     yield "total", forecast.total_s, result.total_s, "s"

@@ -20,9 +20,9 @@ class ForecastRecord(Record):
     """What was forecast. Seconds, dollars, bytes; `low_s` to `high_s` and the dollars so called are 80 % intervals.
 
     `phases` are seconds by phase: waiting_s, download_s, start_s (to the first step, that included), training_s
-    (without the first step), evaluation_s, interrupted_s, upload_s. `offered_load` says how busy the servers or links
-    would be, `relative_speed` which speed of the hosts the forecast took, in cores of the catalogue's reference.
-    `framework` is what computed when the `profile` was measured.
+    (without the first step), evaluation_s, checkpoint_s, interrupted_s, upload_s. `offered_load` says how busy the
+    servers or links would be, `relative_speed` which speed of the hosts the forecast took, in cores of the catalogue's
+    reference. `framework` is what computed when the `profile` was measured.
     """
 
     schema_version: int = SCHEMA_VERSION

@@ -61,6 +61,11 @@ class Fault(Frozen):
             raise ValueError("needs exactly one of at_s, at_step and per_minute")
         return self
 
+    @property
+    def once(self) -> bool:
+        """Whether it comes once: where it came, it does not come again when its run is continued."""
+        return self.per_minute is None
+
     def script(self, run_directory: Path) -> Script:
         """What the cluster is to act out in a run."""
         from cluster.faults import Fault as Script

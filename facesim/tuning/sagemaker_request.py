@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facesim.backends.sagemaker import tuning
-from facesim.backends.sagemaker.bill import check_prices, fitting_s, most, refuse_above
-from facesim.backends.sagemaker.names import Names
+from facesim.backends.sagemaker.bill import fitting_s, most, refuse_above
 from facesim.planning.expectations import forecast_lines
 from facesim.preflight.checks import preflight
 from facesim.spec.job import Job
@@ -134,7 +133,6 @@ def _within_budget(search: Search, rendered: Callable[[float | None], TrainingJo
     if usd is None:
         return made
     paid = [made.request] * _most_trials(search, made)
-    check_prices(usd, paid[:1], "--budget", [Names(search.job({}).backend.region).region])
     if search.given.get("max_run") is not None:
         refuse_above(usd, paid, limit="--budget")
         return made

@@ -120,6 +120,8 @@ def test_hyperband_ends_trials_by_itself(arguments):
         (["--search=cache=memory,none"], "--search cache: SageMaker's tuner gives all trials the same input"),
         (["--max-cost=1"], "more than --max-cost 1; it fits with --max-run"),
         (["--budget=1", "--max-run=9000"], "more than --budget 1; it fits with --max-run"),
+        (["--budget=5", "--region=eu-west-1"], "--budget 5 cannot be kept to: prices are those of us-east-1"),
+        (["--tuner=optuna", "--budget=5", "--region=eu-west-1"], "--budget 5 cannot be kept to: prices are those of"),
         (["--budget=0.05"], "too little for 3 trials, of which each has its instances for 300 s at the least: there"),
     ],
 )

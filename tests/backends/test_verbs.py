@@ -358,12 +358,21 @@ def test_a_folder_of_runs_is_listed(hold, tmp_path, capsys):
         (["--studies", "--kube-context", "mine"], "--studies has no meaning with"),
         (["--namespace", "team"], "give --backend kubernetes, too"),
         (["--region", "eu-west-1"], "give --backend sagemaker, too"),
+        ([".", "--backend", "sagemaker", "--region", "eu-west-1"], "give --backend sagemaker, too, and no FOLDER"),
     ],
 )
 def test_what_a_list_would_not_heed_is_refused(arguments, message, capsys):
     assert main(["list", *arguments]) == 2
 
     assert message in capsys.readouterr().err
+
+
+def test_a_folder_that_is_named_is_listed_also_of_a_backend_with_a_list_of_its_own(hold, tmp_path, capsys):
+    hold(BACKENDS_HERE[0]).end()
+
+    assert main(["list", str(tmp_path / "runs"), "--backend", "sagemaker"]) == 0
+
+    assert capsys.readouterr().out == f"no runs in {tmp_path / 'runs'}\n"
 
 
 def test_a_folder_without_runs_is_no_error_and_one_that_is_not_there_is(tmp_path, capsys):

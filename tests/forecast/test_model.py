@@ -231,6 +231,24 @@ def test_checkpoints_that_are_far_apart_cost_more_on_spot_capacity(profile):
     assert interrupted_s(checkpoint_s=0) > in_seconds
 
 
+@pytest.mark.parametrize("spot", [False, True])
+def test_checkpoints_take_time_on_any_capacity(profile, spot):
+    shape = ClusterShape(strategy="ps-async", workers=4, instance_type="ml.m5.large", spot=spot)
+    slow = profile.model_copy(update={"fixed": profile.fixed.model_copy(update={"checkpoint_s": 2.0})})
+
+    def forecast(**every):
+        return forecast_job(slow, shape, epochs=1000, spot_risk=SpotRisk(reclaims_per_hour=0.0, **every))
+
+    never, often = forecast(checkpoint_s=0.0), forecast(checkpoint_s=10.0)
+    written = often.phases.checkpoint_s / 2.0
+    waited_s = often.phases.drain_s - never.phases.drain_s
+    assert never.phases.checkpoint_s == 0
+    assert written == pytest.approx((never.phases.training_s + never.phases.evaluation_s) / 10, rel=0.05)
+    assert waited_s == pytest.approx(written * never.phases.drain_s / 1000)  # for each, as for each of 1,000 evaluations
+    assert often.time_s - never.time_s == pytest.approx(often.phases.checkpoint_s + waited_s)
+    assert forecast(checkpoint_s=1e9).time_s == never.time_s  # the job ends before
+
+
 def test_the_speed_of_servers_is_doubted_where_they_are_the_bottleneck(profile, this_machine):
     (sure,) = this_machine.values()
     known = this_machine | {"guess": sure.model_copy(update={"name": "guess", "speed_origin": "assumed"})}

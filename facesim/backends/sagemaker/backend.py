@@ -28,6 +28,7 @@ from facesim.backends.sagemaker.session import Account, asking, redacted
 from facesim.backends.sagemaker.site import site_of
 from facesim.backends.sagemaker.status import listed, status_of
 from facesim.backends.training_job import TrainingJob, job_name, training_job_request
+from facesim.billing.catalogue import foreign_prices
 from facesim.data.unseen import UnseenData
 from facesim.preflight.inputs import Inputs
 from facesim.preflight.memory import head_memory
@@ -93,6 +94,9 @@ class SageMakerBackend(Backend):
         run.plan_file.write_text(request.to_json(), encoding="utf-8")
         aws = run.job().backend
         return SageMakerJob(run, Account(aws.region), request.name, request, aws.on_interrupt)
+
+    def foreign_prices(self, job: Job) -> str | None:
+        return foreign_prices(Names(job.backend.region).region, [kind for kind, _ in job.groups])
 
     def estimate(self, requests: Sequence[TrainingJob], max_cost_usd: float | None) -> str:
         uploads = {uri: folder for request in requests for uri, folder in request.uploads.items()}

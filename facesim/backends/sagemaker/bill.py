@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from facesim.backends.training_job import JOB, job_of
-from facesim.billing.catalogue import foreign_prices, instance, other_prices
+from facesim.billing.catalogue import foreign_prices, instance, other_prices, refuse_foreign
 from facesim.billing.cost import spot_savings_percent
-from facesim.billing.own_prices import own_file
 from facesim.util.errors import InputError
 
 #: (instance type, how many), for each group of instances.
@@ -105,18 +104,6 @@ def _foreign(requests: list[dict[str, Any]], regions: Iterable[str]) -> str:
     return "; ".join(note for region in sorted({*regions}) if (note := foreign_prices(region, types)))
 
 
-def check_prices(limit_usd: float, requests: list[dict[str, Any]], limit: str, regions: Iterable[str]) -> None:
-    """See that the prices are known of the `regions` in which requests are to keep to the option `limit`.
-
-    Raises:
-        InputError: only those of another region are.
-    """
-    if abroad := _foreign(requests, regions):
-        raise InputError(
-            f"{limit} {limit_usd:g} cannot be kept to: {abroad}; or say them in {own_file()}, or leave {limit} out"
-        )
-
-
 def refuse_above(
     max_cost_usd: float | None,
     requests: list[dict[str, Any]],
@@ -132,7 +119,7 @@ def refuse_above(
     """
     regions = [*regions]
     if max_cost_usd is not None:
-        check_prices(max_cost_usd, requests, limit, regions)
+        refuse_foreign(limit, max_cost_usd, _foreign(requests, regions))
     costs = [most(request) for request in requests]
     total = sum(cost.total for cost in costs)
     times_s = [request["StoppingCondition"]["MaxRuntimeInSeconds"] for request in requests]
