@@ -198,10 +198,8 @@ class Figures:
 def forecast_of(shape: DilatedShape, profile: Profile, epochs: int, speed: float = 1.0) -> tuple[Forecast, Figures]:
     """The forecast of a shape on hosts of its size, and what bounds its training; `speed` as of `host_of`."""
     known = {INSTANCE_TYPE: host_of(shape, profile, speed)}
-    forecast, long = (
-        forecast_job(profile, shape.cluster, epochs=count, batch=shape.batch, known_hosts=known, spot_risk=_SAVES_NOTHING)
-        for count in (epochs, _LONG)
-    )
+    options = {"batch": shape.batch, "known_hosts": known, "spot_risk": _SAVES_NOTHING}
+    forecast, long = (forecast_job(profile, shape.cluster, epochs=count, **options) for count in (epochs, _LONG))
     forecast = replace(forecast, bound=long.bound)
     return forecast, Figures(
         1 / forecast.update_s, forecast.phases.training_s, forecast.wire_bytes_per_update, forecast.staleness
