@@ -244,7 +244,7 @@ def test_checkpoints_take_time_on_any_capacity(profile, spot):
     waited_s = often.phases.drain_s - never.phases.drain_s
     assert never.phases.checkpoint_s == 0
     assert written == pytest.approx((never.phases.training_s + never.phases.evaluation_s) / 10, rel=0.05)
-    assert waited_s == pytest.approx(written * never.phases.drain_s / 1000)  # for each, as for each of 1,000 evaluations
+    assert waited_s == pytest.approx(written * never.phases.drain_s / 1000)  # as for each of 1,000 evaluations
     assert often.time_s - never.time_s == pytest.approx(often.phases.checkpoint_s + waited_s)
     assert forecast(checkpoint_s=1e9).time_s == never.time_s  # the job ends before
 
