@@ -95,7 +95,7 @@ def test_asynchronous_workers_get_faster_until_the_servers_are_busy(profile, thi
     cluster = [ClusterShape(strategy="ps-async", workers=count, instance_type="here") for count in counts]
     free = changed(profile, cpu_s_per_update={})
 
-    forecasts = forecast_jobs(free, cluster, known_hosts=this_machine)
+    forecasts = forecast_jobs(free, cluster, known_hosts=this_machine, spot_risk=SpotRisk(checkpoint_s=0))
 
     speeds = [each.images_per_s for each in forecasts]
     assert speeds == sorted(speeds)
