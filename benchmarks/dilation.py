@@ -68,7 +68,16 @@ class DilatedShape(BaseModel):
     def name(self) -> str:
         served = self.strategy.startswith("ps-")
         servers = f"-{self.ps}ps{'-own' if self.ps_hosts else ''}" if served else ""
-        return f"{self.strategy}-{self.workers}w{servers}-{self.gbps:g}gbps-{self.model}"
+        usual = DilatedShape.model_fields
+        batch = "" if self.batch == usual["batch"].default else f"-batch{self.batch}"
+        size = "" if self.image_size == usual["image_size"].default else f"-{self.image_size}px"
+        what = f"{self.strategy}-{self.workers}w{servers}-{self.gbps:g}gbps-{self.model}"
+        return f"{what}{batch}{size}{self.cpus_in_name}"
+
+    @property
+    def cpus_in_name(self) -> str:
+        """A part of a name: the processors of a host, where they are not as usual."""
+        return "" if self.host_cpus == DilatedShape.model_fields["host_cpus"].default else f"-{self.host_cpus:g}cpus"
 
     @property
     def cluster(self) -> ClusterShape:
@@ -140,7 +149,8 @@ def shapes_of(source: str) -> tuple[DilatedShape, ...]:
     """The shapes called `default`, or those of a TOML file with a table [[shape]] each.
 
     Raises:
-        InputError: the file cannot be read, or a shape has a field that is unknown or a value that is not allowed.
+        InputError: the file cannot be read, a shape has a field that is unknown or a value that is not allowed, or two
+            are the same.
     """
     if source == "default":
         return DEFAULT_SHAPES
@@ -158,7 +168,10 @@ def shapes_of(source: str) -> tuple[DilatedShape, ...]:
             field = ".".join(str(part) for part in first["loc"]) or "strategy"
             problem, seen = first["msg"].removeprefix("Value error, "), row.get(field) if isinstance(row, dict) else row
             raise InputError(f"--shapes {source}: shape {number}: {field} is {seen!r}: {problem}") from None
-    return tuple({shape.name: shape for shape in shapes}.values())
+    names = [shape.name for shape in shapes]
+    if double := next((name for name in names if names.count(name) > 1), None):
+        raise InputError(f"--shapes {source}: {double} is there {names.count(double)} times; name each shape once")
+    return tuple(shapes)
 
 
 def host_of(shape: DilatedShape, profile: Profile, speed: float = 1.0) -> HostType:

@@ -26,7 +26,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -75,14 +75,21 @@ class Setting:
     cpus: float
 
 
-def profile_of(shape: DilatedShape, data: str, folder: Path, given: dict[str, Profile]) -> Profile:
+def profile_of(shape: DilatedShape, data: str, folder: Path, given: Sequence[Profile]) -> Profile:
     """The profile of the shape's experiment: one that was given, else of this machine, measured once for each.
 
     Raises:
-        InputError: one that was given is of another model or batch.
+        InputError: those of its model that were given are of another batch or size of images.
     """
-    if shape.model in given:
-        return given[shape.model]
+    of_model = [profile for profile in given if profile.model == shape.model]
+    for profile in of_model:
+        if (profile.batch, profile.options.get("image_size", shape.image_size)) == (shape.batch, shape.image_size):
+            return profile
+    if of_model:
+        raise InputError(
+            f"no --profile of {shape.model} is of batch {shape.batch} and images of {shape.image_size} pixels: give "
+            "one that is, or leave --profile out to have it measured"
+        )
     file = profile_file(folder, shape)
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +118,7 @@ def speed_as_played(shape: DilatedShape, profile: Profile, round_: int, setting:
     """How fast so many hosts are that compute and send nothing, against the profile; measured once a round for each
     number, because a machine is not always as fast.
     """
-    name = f"{shape.model}-{shape.image_size}-{shape.batch}-{shape.hosts}-{round_}"
+    name = f"{shape.model}-{shape.image_size}-{shape.batch}-{shape.hosts}{shape.cpus_in_name}-{round_}"
     file = setting.output / "speeds" / f"{name}.json"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -304,11 +311,6 @@ def _updates(value: float | None, sign: str = "+") -> str:
     return "-" if value is None else f"{value:{sign}.2f}"
 
 
-def _given(files: tuple[Path, ...]) -> dict[str, Profile]:
-    profiles = [Profile.load(file) for file in files]
-    return {profile.model: profile for profile in profiles}
-
-
 @click.command()
 @click.option("--output", type=click.Path(file_okay=False, path_type=Path), default="dilated", show_default=True)
 @click.option("--shapes", default="default", show_default=True, help="a TOML file with a table [[shape]] each")
@@ -353,9 +355,11 @@ def _report(
     until_s: float,
     quiet: bool,
 ) -> dict[str, Any]:
-    chosen, given = shapes_of(shapes), _given(profiles)
+    chosen, given = shapes_of(shapes), [Profile.load(file) for file in profiles]
     played, cpus = players()
     (output / "results").mkdir(parents=True, exist_ok=True)
+    if not resume:  # a machine is not always as fast
+        shutil.rmtree(output / "speeds", ignore_errors=True)
     data = data or _rendered(output / "people", max(shape.image_size for shape in chosen))
     setting = Setting(data, seconds, output, played, cpus)
     tell = (lambda text: click.echo(text, err=True)) if quiet else click.echo

@@ -206,7 +206,7 @@ def _read_hours(file: Path) -> list[float]:
             column = rows[0].index("hours") if rows and "hours" in rows[0] else None
             hours = [float(row[column or 0]) for row in (rows if column is None else rows[1:])]
         usable = all(0 <= each < math.inf for each in hours) and any(hours)
-    except (ValueError, KeyError, TypeError, IndexError):
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError):
         usable = False
     if not usable:
         raise InputError(
@@ -217,8 +217,15 @@ def _read_hours(file: Path) -> list[float]:
 
 
 def _csv(file: Path, option: str) -> list[tuple[int, list[str]]]:
-    """The lines of a CSV that say something, with their numbers."""
-    rows = enumerate(csv.reader(_text(file, option).splitlines()), 1)
+    """The lines of a CSV that say something, with their numbers.
+
+    Raises:
+        InputError: the file is missing or no CSV.
+    """
+    try:
+        rows = [*enumerate(csv.reader(_text(file, option).splitlines()), 1)]
+    except csv.Error as error:
+        raise InputError(f"{option} {file} is not a CSV: {error}; name a file that is") from None
     return [
         (number, [part.strip() for part in row]) for number, row in rows if row and not row[0].lstrip().startswith("#")
     ]

@@ -40,8 +40,8 @@ class PricesUnavailable(FacesimError):
 
 
 class Refreshed(NamedTuple):
-    """What a refresh found: the file written, prices by instance type, types that keep the price they had, for how many
-    types it is known what spot capacity saves, and what could not be loaded, in words.
+    """What a refresh found: the file written, prices by instance type, types that AWS gives no one price for, for how
+    many types it is known what spot capacity saves, and what could not be loaded, in words.
     """
 
     file: Path
@@ -52,7 +52,8 @@ class Refreshed(NamedTuple):
 
 
 def refresh(region: str, progress: Callable[[int], None] = lambda products: None) -> Refreshed:
-    """Fetch what each instance type that SageMaker trains on costs in `region`, and keep it for this user.
+    """Fetch what each instance type that SageMaker trains on costs in `region`, and keep it for this user, in place of
+    what an earlier refresh found.
 
     `progress` is called with the number of products read so far. The file is written whole or not at all.
 

@@ -10,7 +10,7 @@ import click
 from facesim.cli.options import GroupedCommand, command_option, help_all, job_options
 from facesim.cli.output import echo, echo_json
 from facesim.cli.parsing import Choice
-from facesim.cli.plan import FILE, OF_THE_EXPERIMENT, measured_profile
+from facesim.cli.plan import FILE, OF_THE_EXPERIMENT, measured_profile, profile_for
 from facesim.spec.strategies import STRATEGIES
 from facesim.util.errors import InputError
 
@@ -147,13 +147,12 @@ def calibrate(
         _print_learnt(learnt, files, as_json)
         return None
     from facesim.cli.study import observers
-    from facesim.forecast.profile_data import Profile
     from facesim.spec.job import make_job
     from facesim.study.calibration import calibrate_type, what_calibrates
 
     given = {name: value for name, value in options.items() if value is not None}
     job = make_job(**{**given, "backend": backend, "instance_type": instance_type})
-    profile = Profile.load(profile_file) if profile_file else measured_profile(job, as_json)
+    profile = profile_for(job, profile_file, as_json)
     if dry_run:
         echo_json(what_calibrates(job, profile, output))
         return 0
@@ -180,8 +179,8 @@ def _print_learnt(learnt: Learnt, files: list[str], as_json: bool) -> None:
         within = "within" if each.within else "outside of"
         echo(
             f"{each.run_id} ({each.measurement}): {each.record.shape}: updates took {1000 * each.update_s:.4g} ms, "
-            f"forecast {1000 * each.record.update_s:.4g} ms ({100 * each.residual:+.1f} %){total}; {within} its "
-            "interval"
+            f"forecast {1000 * each.record.update_with_drain_s:.4g} ms ({100 * each.residual:+.1f} %){total}; {within} "
+            "its interval"
         )
     for text in learnt.left_out:
         echo(f"left out: {text}")

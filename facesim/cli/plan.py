@@ -14,6 +14,7 @@ from facesim.cli.output import echo, echo_json
 from facesim.cli.parsing import Choice, Dollars, read_config
 from facesim.planning import TRIED, quantities
 from facesim.spec.strategies import STRATEGIES
+from facesim.util.errors import InputError
 
 if TYPE_CHECKING:
     from facesim.forecast.profile_data import Profile
@@ -209,6 +210,38 @@ def measured_profile(job: Job, quiet: bool) -> Profile:
         return have_profile(job, watcher)
     finally:
         watcher.close()
+
+
+def profile_for(job: Job, file: Path | None, quiet: bool) -> Profile:
+    """The profile in a file, for as many images as the job's data has, after notes on where it may not be the job's;
+    without a file this machine's.
+
+    Raises:
+        InputError: the file cannot be used, or the data is not on this machine.
+    """
+    from facesim.forecast.profile_data import Profile
+    from facesim.planning.jobs import check_profile, profile_notes
+    from facesim.preflight.inputs import prepare_inputs
+    from facesim.profiling.profile import of_these_images
+    from facesim.spec.remote import remote
+
+    if remote(job.experiment.data):
+        raise InputError(
+            f"--data {job.experiment.data} is read by hosts alone, and how many images there are has to be known here: "
+            "copy it to this machine (aws s3 cp --recursive), and give that folder",
+            field="data",
+            value=job.experiment.data,
+        )
+    if file is None:
+        profile = measured_profile(job, quiet)
+        check_profile(profile, job, "the profile of this machine")
+        return profile
+    profile, where = Profile.load(file), f"the profile {file}"
+    check_profile(profile, job, where)
+    inputs = prepare_inputs(job, lambda *_: None)
+    for note in profile_notes(profile, job, where, len(inputs.data.names)):
+        echo(note, err=True)
+    return of_these_images(profile, job, inputs)
 
 
 def _print_json(made: Plan, chosen: Row | None) -> None:

@@ -60,7 +60,9 @@ def prices(ctx: click.Context, as_json: bool) -> None:
 def refresh(ctx: click.Context, region: str, as_json: bool) -> None:
     """Fetch the prices of a region from AWS' public list, and what spot capacity saves; they are used from then on.
 
-    No account is needed; where the list is out of reach, the Pricing API is asked, which needs credentials."""
+    No account is needed; where the list is out of reach, the Pricing API is asked, which needs credentials. What an
+    earlier refresh fetched is replaced, that of another region too."""
+    from facesim.billing import instances
     from facesim.billing.refresh import refresh as fetch
 
     as_json = as_json or bool(ctx.parent and ctx.parent.params["as_json"])  # facesim prices --json refresh
@@ -86,5 +88,11 @@ def refresh(ctx: click.Context, region: str, as_json: bool) -> None:
         echo(f"{refreshed.spot} types with what spot capacity saves, and, as far as it is known, how often it goes")
     for notice in refreshed.notices:
         echo(f"notice: {notice}", err=True)
-    if refreshed.missing:
-        echo(f"AWS gives no one price there for {', '.join(refreshed.missing)}: these stay as they were")
+    known = instances()
+    priced = [name for name in refreshed.missing if name in known]
+    unpriced = [name for name in refreshed.missing if name not in known]
+    if priced:
+        names = ", ".join(priced)
+        echo(f"AWS gives no one price there for {names}: their price is the one that facesim comes with, or your own")
+    if unpriced:
+        echo(f"AWS gives no one price there for {', '.join(unpriced)}: they have none now")

@@ -13,7 +13,8 @@ from facesim.cli.output import console, echo, echo_json
 EXPERIMENT = (
     "recipe", "data", "test", "split", "test_part", "subset", "min_images", "image_size", "channels", "image_feature",
     "label_feature", "held_out", "cache", "model", "head", "sample_rate", "batch", "augment", "mirror_test",
-    "precision", "optimizer", "momentum", "weight_decay", "clip_norm", "seed", "framework",
+    "precision", "optimizer", "momentum", "weight_decay", "clip_norm", "label_smoothing", "seed", "max_bad_files",
+    "framework", "kernels",
 )  # fmt: skip
 
 

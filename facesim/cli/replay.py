@@ -11,7 +11,7 @@ import click
 from facesim.cli.options import GroupedCommand, command_option, help_all, job_options
 from facesim.cli.output import console, echo, echo_json
 from facesim.cli.parsing import Choice
-from facesim.cli.plan import FILE, OF_THE_EXPERIMENT, measured_profile
+from facesim.cli.plan import FILE, OF_THE_EXPERIMENT, profile_for
 from facesim.spec.strategies import STRATEGIES
 from facesim.util.errors import InputError
 
@@ -54,10 +54,9 @@ def replay(
     It takes as long as training alone does, whatever the number of workers, and nothing but this machine.
     """
     from facesim.data.cache import signals_interrupt
-    from facesim.forecast.profile_data import Profile
     from facesim.planning import quantities
     from facesim.planning.accuracy import time_to_accuracy_s
-    from facesim.planning.jobs import check_profile, profile_notes
+    from facesim.planning.jobs import forecast_of
     from facesim.preflight.inputs import prepare_inputs
     from facesim.profiling.accuracy import check_replayable, forecast_accuracy
     from facesim.spec.job import make_job
@@ -67,12 +66,10 @@ def replay(
         raise InputError(f"--strategy {strategy} trains nothing together: its accuracy is that of single; replay that")
     job = make_job(strategy=strategy, backend="local" if here else "sagemaker", **options)
     check_replayable(job)
+    profile = profile_for(job, profile_file, as_json)
     inputs = prepare_inputs(job, lambda *_: None)
-    profile = Profile.load(profile_file) if profile_file else measured_profile(job, as_json)
-    check_profile(profile, job, f"the profile {profile_file}" if profile_file else "the profile of this machine")
-    if profile_file:
-        for note in profile_notes(profile, job, f"the profile {profile_file}", len(inputs.data.names)):
-            echo(note, err=True)
+    # Before anything is replayed: it may be that nobody knows how fast the instance type is.
+    phases = None if target is None else forecast_of(job, profile)[0].phases
 
     def began(seed: int) -> None:
         if not as_json:
@@ -82,7 +79,7 @@ def replay(
         forecast = forecast_accuracy(
             job, profile, Path(folder), inputs, seeds=seeds, replayed_epochs=replayed_epochs, began=began
         )
-    reached_s = None if target is None else time_to_accuracy_s(forecast, target, job, profile)
+    reached_s = None if phases is None else time_to_accuracy_s(forecast, target, phases)
     if as_json:
         rows = {name: getattr(forecast, name).tolist() for name in ("mean", "low", "high")}
         facts = {

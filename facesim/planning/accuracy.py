@@ -8,29 +8,35 @@ as many workers only. Asynchronous workers and averaged ones learn differently f
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from scipy.special import stdtrit
 
+from facesim.data.sources import DATASETS
 from facesim.forecast.intervals import Z80
+from facesim.forecast.model import Phases
 from facesim.forecast.profile_data import Profile
 from facesim.forecast.replay import AccuracyForecast
 from facesim.forecast.shapes import ClusterShape
-from facesim.planning.jobs import forecast_of
 from facesim.planning.search import Accuracy
 from facesim.preflight.inputs import prepare_inputs
-from facesim.profiling.accuracy import curve_of, forecast_accuracy
+from facesim.profiling.accuracy import Curve, forecast_accuracy
 from facesim.runs.directory import Run
-from facesim.runs.records import Audit, JobFields, Result
+from facesim.runs.records import Audit, Data, JobFields, Result
 from facesim.runs.states import Measurement, RunState
 from facesim.spec.backends import BACKENDS
+from facesim.spec.experiment import with_defaults
 from facesim.spec.job import Job, flat, make_job
 from facesim.spec.strategies import STRATEGIES, known_strategy
 from facesim.util.errors import InputError
 
 #: What all learn like whose updates are those of a single process.
 _ONE_PROCESS = ("one process",)
+
+#: Data of which nothing is known.
+_UNKNOWN = Data()
 
 #: Fields of an experiment that may be others, and the accuracy is still that of the experiment.
 _WITHOUT_MEANING = {"seed", "cache", "max_bad_files", "recipe", "evaluate_every"}
@@ -42,11 +48,11 @@ def accuracies(
     profile: Profile,
     shapes: Sequence[ClusterShape],
     left_out: Callable[[InputError], None] = lambda _: None,
-    examples: int | None = None,
+    images: Data = _UNKNOWN,
 ) -> dict[ClusterShape, Accuracy]:
     """The accuracy of each shape that completed runs of the job's experiment show, with an 80 % interval; `left_out`
-    hears why a run cannot be read. With `examples`, those that the data has for training now, only runs that had as
-    many count.
+    hears why a run cannot be read. `images` say what is known of the job's data as it is now: runs count whose data had
+    the same content and as many training examples, as far as both are known; without a content, data at the same place.
     """
     wanted = _experiment(job.experiment.model_dump(mode="json"))
     normalises = normalises_batches(profile)
@@ -59,12 +65,15 @@ def accuracies(
             continue
         if result is None or result.state is not RunState.COMPLETED or result.held_out_accuracy is None:
             continue
-        if _experiment(dict(fields.experiment)) != wanted or fields.framework != job.framework:
+        content = (images.content_sha256, result.data.content_sha256)
+        its = _experiment(fields.experiment) | ({} if None in content else {"data": wanted["data"]})
+        if its != wanted or fields.framework != job.framework:
             continue
         kind = known_strategy(fields.strategy)
         if result.sync_audit.verdict == "apart" and kind and kind.trains_together():
             continue  # it is not what its strategy learns
-        if None not in (examples, trained_on := result.data.training_examples) and trained_on != examples:
+        examples = (images.training_examples, result.data.training_examples)
+        if any(None not in pair and pair[0] != pair[1] for pair in (content, examples)):
             continue  # it had other images
         like = results_of.setdefault(learns_like(fields.strategy, fields.shape, normalises), {})
         like.setdefault(result.model_dump_json(), result)  # a copy of a run is no second one
@@ -95,7 +104,8 @@ def replay_shape(
     job: Job, profile: Profile, shape: ClusterShape, folder: Path, seeds: int, tick: Callable[[], None] = lambda: None
 ) -> list[Run]:
     """Train in one process what the job would train on a shape, with so many seeds: a run directory each, marked
-    forecast, whose held-out accuracy `accuracies` finds. It takes as long as so many trainings on this machine.
+    forecast, whose held-out accuracy `accuracies` finds. It takes as long as so many trainings on this machine; those
+    that have ended are kept if it is interrupted.
 
     Raises:
         InputError: no job can be that, the data cannot be used, or the folder cannot be written.
@@ -103,18 +113,18 @@ def replay_shape(
     """
     there = replayed_job(job, shape)
     inputs = prepare_inputs(there, lambda *_: None)
-    forecast_accuracy(there, profile, folder, inputs, seeds=seeds, shared_cores=shape.one_host, tick=tick)
     runs = []
-    for seed in range(seeds):
-        run = Run.open(folder / f"seed-{seed}")
-        outcome, curve = run.outcome(), curve_of(run)
+
+    def keep(directory: Path, curve: Curve) -> None:
+        run = Run.open(directory)
+        seed_job, outcome = run.job(), run.outcome()
         facts = {name: getattr(outcome, name) for name in ("data", "updates", "examples_seen")} if outcome else {}
         Result(
             run_id=run.id,
-            job=run.job().model_dump(mode="json"),
+            job=seed_job.model_dump(mode="json"),
             strategy=shape.strategy,
             backend="local",
-            seed=seed,
+            seed=seed_job.experiment.seed,
             state=RunState.COMPLETED,
             measurement=Measurement.FORECAST,
             held_out_accuracy=curve.held_out_accuracy[-1],
@@ -123,18 +133,17 @@ def replay_shape(
         ).write(run.result_file)
         run.claim.release()
         runs.append(run)
+
+    shared = shape.one_host
+    forecast_accuracy(there, profile, folder, inputs, seeds=seeds, shared_cores=shared, ended=keep, tick=tick)
     return runs
 
 
-def time_to_accuracy_s(forecast: AccuracyForecast, accuracy: float, job: Job, profile: Profile) -> float | None:
+def time_to_accuracy_s(forecast: AccuracyForecast, accuracy: float, phases: Phases) -> float | None:
     """Seconds from a job's submission until it reaches a held-out accuracy, 0-1, from the epochs and the seconds that
-    are forecast: statistical times hardware efficiency. None where it is not reached in the job's epochs.
-
-    Raises:
-        InputError: the job's time cannot be forecast.
+    are forecast of it: statistical times hardware efficiency. None where it is not reached in the job's epochs.
     """
-    phases = forecast_of(job, profile)[0].phases
-    epoch_s = (phases.training_s + phases.evaluation_s) / job.experiment.epochs
+    epoch_s = (phases.training_s + phases.evaluation_s + phases.checkpoint_s) / len(forecast.mean)
     return forecast.time_to_s(accuracy, epoch_s, phases.waiting_s + phases.download_s + phases.start_s)
 
 
@@ -156,8 +165,15 @@ def learns_like(strategy: str, shape: Mapping[str, object], normalises: bool) ->
     return strategy, shape.get("workers"), shape.get("local_steps") if kind and kind.averaging else None, alike
 
 
-def _experiment(fields: dict[str, object]) -> dict[str, object]:
-    return {name: value for name, value in fields.items() if name not in _WITHOUT_MEANING}
+def _experiment(fields: Mapping[str, object]) -> dict[str, object]:
+    """What of an experiment decides its accuracy. Folders and files are named by their whole path."""
+    known = {name: value for name, value in with_defaults(fields).items() if name not in _WITHOUT_MEANING}
+    places = {name: _place(data) for name in ("data", "test") if isinstance(data := known[name], str)}
+    return known | places
+
+
+def _place(data: str) -> str:
+    return data if data in DATASETS else os.path.abspath(os.path.expanduser(data))
 
 
 def _shared_cores(result: Result) -> bool:

@@ -120,10 +120,11 @@ def notes(plan: Plan) -> Iterator[tuple[str, str]]:
     for text in (*plan.notes, *assumed):
         yield "assumed", text
     if all(row.accuracy is None for row in plan.rows):
+        here = ", and --replay 3 trains here, in one process, as the recommended cluster would"
         yield (
             "accuracy",
-            "not known: a forecast of time says nothing about it; runs of the job do (--runs names where they are), "
-            "and --replay 3 trains here, in one process, as the recommended cluster would",
+            "not known: a forecast of time says nothing about it; runs of the job do (--runs names where they are)"
+            + (here if plan.replayable else ""),
         )
     else:
         for text in dict.fromkeys(row.accuracy.origin for row in plan.rows if row.accuracy):
@@ -194,9 +195,9 @@ def _row_json(row: Row, on_front: bool) -> dict[str, Any]:
 def _nothing_keeps_it(plan: Plan) -> list[str]:
     sentences = [f"Nothing of {len(plan.rows):,} shapes keeps {plan.wanted} at the bad end of its interval."]
     if plan.wanted.min_accuracy is not None and all(row.accuracy is None for row in plan.rows):
+        here = "--replay 3 finds it here, in one process; or " if plan.replayable else ""
         sentences.append(
-            "The accuracy of none is known: --replay 3 finds it here, in one process; or run the job (facesim run) and "
-            "name its folder with --runs."
+            f"The accuracy of none is known: {here}run the job (facesim run) and name its folder with --runs."
         )
     return [*sentences, *_nearest(plan)]
 

@@ -11,6 +11,7 @@ from facesim.forecast.hosts import host
 from facesim.forecast.profile_data import Profile
 from facesim.planning.jobs import check_profile
 from facesim.planning.learning import measured_update_s, outside_of
+from facesim.planning.profiles import how_to_have_one
 from facesim.planning.saved import instances_file, outside_file, save_outside, save_speeds, saved_hosts
 from facesim.runs.records import Result
 from facesim.spec.job import Job
@@ -28,9 +29,16 @@ def calibration_job(job: Job, profile: Profile) -> Job:
     """A job like `job`, by one process, for as many epochs as take about `TRAINING_S`, with a limit to what it costs.
 
     Raises:
-        InputError: the profile is of another experiment, or the instance type is not known.
+        InputError: the profile is of another experiment or was measured on a busy machine, or the instance type is not
+            known.
     """
     check_profile(profile, job, "the profile")
+    if profile.disturbed:
+        raise InputError(
+            "the machine was disturbed while it was profiled, and the speed of a type, which is held against it, would "
+            f"be as little sure: measure it again with nothing else to do, {how_to_have_one(job)} --fresh, or give "
+            "--profile of another machine"
+        )
     kind = host(job.shape.instance_type, saved_hosts())
     # Of a type that nobody knows, a core may be worth one of the reference's: it decides how long the job is, only.
     ratio = (kind.relative_speed or kind.cores) / _speed_here(profile)

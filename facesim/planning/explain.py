@@ -16,7 +16,7 @@ from facesim.forecast.profile_data import Profile
 from facesim.forecast.shapes import ClusterShape
 from facesim.forecast.speeds import Speeds, Table
 from facesim.planning.quantities import dollars_text, time_text
-from facesim.planning.search import Plan, Row
+from facesim.planning.search import Axes, Plan, Row
 from facesim.util.errors import InputError
 
 
@@ -32,8 +32,9 @@ _WORKERS = re.compile(r"(?:workers?=)?(\d+)(?:w|workers?)|workers?=(\d+)")
 _SERVERS = re.compile(r"(\d+)ps|ps=(\d+)")
 
 
-def read_shape(text: str, among: Mapping[str, HostType], usual: ClusterShape) -> ClusterShape:
-    """`ps-async:ml.m5.xlarge:4w:2ps:spot`, in any order, `,` or spaces in place of `:`; what is left out is `usual`'s.
+def read_shape(text: str, among: Mapping[str, HostType], usual: ClusterShape, axes: Axes) -> ClusterShape:
+    """`ps-async:ml.m5.xlarge:4w:2ps:spot`, in any order, `,` or spaces in place of `:`; what is left out is `usual`'s,
+    and what such a text cannot say is as in `axes`.
 
     Raises:
         InputError: a part of it means nothing, or there is no such shape.
@@ -59,8 +60,9 @@ def read_shape(text: str, among: Mapping[str, HostType], usual: ClusterShape) ->
         if field in fields:
             raise InputError(f"--explain {text!r} says twice what {field} is, {fields[field]} and {value}: say it once")
         fields[field] = value
+    said = {name: getattr(usual, name) for name in ("strategy", "instance_type", "workers", "ps", "spot")} | fields
     try:
-        shape = ClusterShape.model_validate({**usual.model_dump(), **fields})
+        shape = ClusterShape.model_validate({**axes.fixed_for(str(said["strategy"])), **said})
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         field = f"{first['loc'][0]} {first['input']}: " if first["loc"] else ""
@@ -82,8 +84,7 @@ def row_of(plan: Plan, text: str) -> Row:
     named = {"cheapest": cheapest, "fastest": fastest}
     if text.strip() in named:
         return named[text.strip()]
-    shape = read_shape(text, plan.known, cheapest.forecast.shape)
-    # What a text cannot say, such as the hosts of servers, is as in the plan.
+    shape = read_shape(text, plan.known, cheapest.forecast.shape, plan.axes)
     planned = (row for row in plan.rows if _said(row.forecast.shape) == _said(shape))
     return next(planned, None) or plan.row(shape)
 

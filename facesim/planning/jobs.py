@@ -17,7 +17,7 @@ from facesim.billing.bill import Bill, make_bill
 from facesim.billing.catalogue import Instance, foreign_prices, instance, instances
 from facesim.forecast.constants import constants
 from facesim.forecast.hosts import HostType
-from facesim.forecast.model import Forecast, SpotRisk, forecast_job
+from facesim.forecast.model import Forecast, Phases, SpotRisk, forecast_job
 from facesim.forecast.profile_data import Profile
 from facesim.forecast.shapes import ClusterShape, forecast_strategies
 from facesim.metrics.machine import cpu_model
@@ -28,7 +28,7 @@ from facesim.runs.events import StateEntered, Submitted
 from facesim.runs.forecasts import ForecastRecord
 from facesim.runs.records import Audit, Billing, Result
 from facesim.runs.states import Measurement, RunState
-from facesim.spec.job import Job, flat, make_job
+from facesim.spec.job import Job, flat, make_job, options
 from facesim.spec.options import flag
 from facesim.util.errors import InputError
 
@@ -47,6 +47,12 @@ _AT_HOME = {"starting_s": 0.0, "download_s": 0.0, "upload_s": 0.0}
 
 #: Options without which nothing about a step's time is known.
 _OF_THE_NETWORK = ("framework", "model", "precision", "head", "image_size", "channels")
+
+#: Those that change what a job takes, or costs, and are in no formula.
+_WITHOUT_FORMULA = (
+    "threads", "steps_per_dispatch", "spot_lifetimes", "spot_trace", "spot_notice_s", "spot_speed", "input_mode",
+    "encrypt_traffic", "keep_alive_s",
+)  # fmt: skip
 
 #: Those that decide which images are trained on, in any number.
 _OF_THE_DATA = (
@@ -155,15 +161,35 @@ def data_notes(
     """
     people = f" of {profile.identities:,} identities" if profile.identities else ""
     if asked:
-        names = " and ".join(filter(None, [", ".join(map(flag, asked[:-1])), flag(asked[-1])]))
-        verb = "are" if len(asked) > 1 else "is"
-        return [f"{names} {verb} not looked at: {profile.examples:,} training examples{people} are taken from {where}"]
+        named = _not_looked_at([*map(flag, asked)])
+        return [f"{named}: {profile.examples:,} training examples{people} are taken from {where}"]
     if training_examples not in (None, profile.examples):
         return [
             f"the run trained on {training_examples:,} examples, the forecast is of the {profile.examples:,} training "
             f"examples{people} of {where}"
         ]
     return []
+
+
+def _not_looked_at(named: Sequence[str]) -> str:
+    """`--data and --test are not looked at`."""
+    names = " and ".join(filter(None, [", ".join(named[:-1]), named[-1]]))
+    return f"{names} {'are' if len(named) > 1 else 'is'} not looked at"
+
+
+def _left_out(job: Job, phases: Phases) -> Iterator[str]:
+    """Notes on what a job asks for and its forecast leaves out."""
+    asked, table = flat(job), options()
+    given = [name for name in _WITHOUT_FORMULA if asked.get(name) not in (None, table[name].default)]
+    named = [*(f"{flag(name)} {asked[name]}" for name in given), *(["--faults"] if job.faults else [])]
+    if named:
+        yield _not_looked_at(named)
+    for name, limit_s, due_s in (
+        ("max_run", job.max_run_s, phases.billed_s),
+        ("max_wait", job.max_wait_s, phases.total_s),
+    ):
+        if limit_s is not None and due_s > limit_s:
+            yield f"{flag(name)} {limit_s:g} is not looked at: it ends the job before the {due_s:,.0f} s that it takes"
 
 
 def region_notes(region: str | None, names: Collection[str | None], known: Mapping[str, HostType]) -> list[str]:
@@ -209,7 +235,8 @@ def forecast_of(job: Job, profile: Profile, own_instances: Path | None = None) -
         spot_risk=spot_risk(job),
     )
     region = getattr(job.backend, "region", None)
-    assumptions = (*forecast.assumptions, *region_notes(region, dict(shape.groups), known))
+    regions = region_notes(region, dict(shape.groups), known)
+    assumptions = (*forecast.assumptions, *regions, *_left_out(job, forecast.phases))
     return replace(forecast, assumptions=assumptions), known[shape.instance_type]
 
 
@@ -232,7 +259,8 @@ def _hosts_of(job: Job, profile: Profile, own_instances: Path | None) -> dict[st
             for name, kind in known.items()
         }
     if job.backend.elsewhere:
-        return known
+        pod_cpus = getattr(job.backend, "pod_cpus", None)
+        return known if pod_cpus is None else {name: _with_cpus(kind, pod_cpus) for name, kind in known.items()}
     here = profile.machine.sgemm_gflops / constants("reference_core").values["sgemm_gflops"]
     cores = profile.machine.cores
     # Nothing is paid for here, so that no price is in doubt; and what bfloat16 takes here is what the profile measured.
@@ -260,6 +288,18 @@ def _hosts_of(job: Job, profile: Profile, own_instances: Path | None) -> dict[st
     }
 
 
+def _with_cpus(kind: HostType, cpus: float) -> HostType:
+    """A type whose hosts have so many processors in place of theirs, and are as fast as that makes them."""
+    share = cpus / kind.vcpu
+    return kind.model_copy(
+        update={
+            "vcpu": max(1, round(cpus)),
+            "cores": max(1, round(kind.cores * share)),
+            "relative_speed": kind.relative_speed and kind.relative_speed * share,
+        }
+    )
+
+
 def record_of(forecast: Forecast, profile: Profile, kind: HostType, notes: Sequence[str] = ()) -> ForecastRecord:
     """What `forecast.json` keeps of a forecast, with `notes` on its profile."""
     phases, first_step_s = forecast.phases, first_step_s_of(forecast, profile)
@@ -268,6 +308,7 @@ def record_of(forecast: Forecast, profile: Profile, kind: HostType, notes: Seque
         shape=str(forecast.shape),
         profile=profile_text(profile),
         framework=profile.framework,
+        profile_disturbed=profile.disturbed,
         phases={
             "waiting_s": phases.waiting_s,
             "download_s": phases.download_s,
@@ -430,7 +471,7 @@ def _result(
         seed=job.experiment.seed,
         state=RunState.COMPLETED,
         measurement=Measurement.FORECAST,
-        images_per_s=forecast.images_per_s,
+        images_per_s=record.images_with_drain_per_s,
         training_s=phases["training_s"],
         examples_seen=profile.examples * job.experiment.epochs,
         updates=forecast.updates,

@@ -72,7 +72,7 @@ class Learnt(NamedTuple):
                     "shape": each.record.shape,
                     "offered_load": each.record.offered_load,
                     "update_s": each.update_s,
-                    "forecast_update_s": each.record.update_s,
+                    "forecast_update_s": each.record.update_with_drain_s,
                     "residual": each.residual,
                     "total_residual": each.total_residual,
                     "within_interval": each.within,
@@ -163,16 +163,19 @@ def _lesson(run: Run) -> Lesson | str:
         why = "its replicas did not train together"
     elif record.framework != run.job().framework:
         why = f"its forecast is of {record.framework}, and {run.job().framework} trained it"
+    elif run.job().faults:
+        why = "its faults disturbed it (--faults)"
     elif result.disturbances:
         why = f"it was disturbed: {' and '.join(result.disturbances)}"
     elif update_s is None:
         why = "how long its updates took was not measured"
     if why or result is None or record is None or update_s is None:
         return why or ""
+    residual = record.update_with_drain_s / update_s - 1
     total = None if not result.total_s else record.total_s / result.total_s - 1
     measurement = result.measurement or Measurement.EMULATED
     bursts_s = tuple(_bursts_seen_s(run, record)) if measurement is Measurement.MEASURED else ()
-    return Lesson(run.id, measurement, record, result, update_s, record.update_s / update_s - 1, total, bursts_s)
+    return Lesson(run.id, measurement, record, result, update_s, residual, total, bursts_s)
 
 
 def _shape(run: Run) -> str:
@@ -202,15 +205,19 @@ def _bursts_seen_s(run: Run, record: ForecastRecord) -> Iterator[float]:
 
 def _speeds(lessons: Sequence[Lesson], left_out: list[str]) -> dict[str, float]:
     """Speeds of instance types, from measured runs of one process each: nothing but computing sets their pace. Those
-    of which runs contradict each other come into `left_out`.
+    that are not sure, and those of which runs contradict each other, come into `left_out`.
     """
     speeds_of: dict[str, list[float]] = {}
     for each in lessons:
         strategy = known_strategy(each.result.strategy)
-        if each.measurement is Measurement.MEASURED and strategy and not strategy.replicated:
-            # The forecast was by that speed: what it was off by, the speed was.
-            faster = each.record.update_s / each.update_s
-            speeds_of.setdefault(each.record.instance_type, []).append(each.record.relative_speed * faster)
+        if each.measurement is not Measurement.MEASURED or strategy is None or strategy.replicated:
+            continue
+        if each.record.profile_disturbed:
+            left_out.append(f"the speed that {each.run_id} shows: the machine was disturbed while it was profiled")
+            continue
+        # The forecast was by that speed: what it was off by, the speed was.
+        speed = each.record.relative_speed * (1 + each.residual)
+        speeds_of.setdefault(each.record.instance_type, []).append(speed)
     known = {}
     for name, speeds in speeds_of.items():
         if max(speeds) > _CONTRADICTS * min(speeds):
@@ -229,11 +236,13 @@ def _bursts_s(lessons: Sequence[Lesson]) -> dict[str, float]:
 
 
 def outside_of(results: Sequence[Result]) -> dict[str, float]:
-    """Seconds outside of the script of runs at AWS without an interruption: until instances start, download, upload."""
+    """Seconds outside of the script of runs at AWS that were submitted once and not interrupted: until instances start,
+    download, upload.
+    """
     states = {"starting_s": RunState.STARTING, "download_s": RunState.DOWNLOADING, "upload_s": RunState.UPLOADING}
     seconds_of: dict[str, list[float]] = {name: [] for name in states}
     for result in results:
-        if result.billing is None or result.billing.interruptions:
+        if result.billing is None or result.billing.interruptions or len(result.billing.lives) > 1:
             continue
         for name, state in states.items():
             spans_s = [span.seconds for span in result.billing.transitions if span.state == state]

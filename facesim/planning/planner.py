@@ -19,8 +19,10 @@ from facesim.planning.jobs import check_profile, data_notes, data_options, optio
 from facesim.planning.profiles import have_profile, how_to_have_one
 from facesim.planning.saved import saved_hosts, saved_outside, saved_widths
 from facesim.planning.search import Axes, Plan, Wanted, make_plan
+from facesim.preflight.inputs import prepare_inputs
 from facesim.profiling.accuracy import check_replayable
 from facesim.runs.directory import Run, find_runs
+from facesim.runs.records import Data
 from facesim.spec.aws_names import region as checked_region
 from facesim.spec.job import Job, make_job, options
 from facesim.spec.options import flag
@@ -77,8 +79,13 @@ def plan_training(
     axes = replace(axes, strategies=tried)
     shapes = axes.shapes()  # before anything is measured
     too_few = [name for name in tried if all(shape.strategy != name for shape in shapes)]
-    if replays:
+    replayable = True
+    try:
         _check_replays(job, axes, shapes)
+    except InputError:
+        if replays:
+            raise
+        replayable = False
     used = given_profile or measure(job)
     check_profile(used, job, where if given_profile else "the profile of this machine")
     notes = _region_notes(region, known, axes)
@@ -87,9 +94,12 @@ def plan_training(
         notes = [*profile_notes(given_profile, job, where), *of_data, *notes]
     if too_few:
         notes.append(f"{', '.join(too_few)} not tried: --workers up to {max(axes.workers)} is too few")
-    accuracies_in = partial(
-        accuracies, job=job, profile=used, shapes=shapes, examples=None if given_profile else used.examples
-    )
+    images = Data()
+    if not given_profile:
+        # A subset's content is that of its seed.
+        content = None if job.experiment.subset else prepare_inputs(job, lambda *_: None).data.sha256
+        images = Data(training_examples=used.examples, content_sha256=content)
+    accuracies_in = partial(accuracies, job=job, profile=used, shapes=shapes, images=images)
     known_accuracies = accuracies_in(
         _runs_in(runs), left_out=lambda error: notes.append(f"no accuracy of a run: {error}")
     )
@@ -105,6 +115,7 @@ def plan_training(
         outside=saved_outside(),
         notes=notes,
         profile_command=f"{how_to_have_one(job)} --fresh",
+        replayable=replayable,
     )
     if replays:
         _replay(make(replace(wanted, min_accuracy=None), accuracies=known_accuracies), job, runs, replays, progress)

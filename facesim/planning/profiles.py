@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from facesim.forecast.profile_data import Profile
 from facesim.planning.jobs import check_profile
-from facesim.profiling.profile import SILENT, Watcher, profile_of
+from facesim.profiling.profile import MATTERS, SILENT, Watcher, profile_of
 from facesim.profiling.profile import saved_profile as saved
+from facesim.spec.experiment import Experiment
+from facesim.spec.job import flat, options
+from facesim.spec.options import flag
 
 if TYPE_CHECKING:
     from facesim.preflight.inputs import Inputs
     from facesim.spec.job import Job
+
+#: Options that decide which profile is a job's: what is measured, of which images.
+OF_THE_PROFILE = (
+    "data", "test", "split", "subset", "max_bad_files", "min_images", "image_feature", "label_feature", "framework",
+    "recipe", "image_size", "channels", *MATTERS, "sample_rate", "kernels",
+)  # fmt: skip
 
 
 def saved_profile(job: Job, inputs: Inputs) -> Profile | None:
@@ -37,18 +47,17 @@ def have_profile(job: Job, watcher: Watcher = SILENT) -> Profile:
 
 
 def how_to_have_one(job: Job) -> str:
-    """The command that makes a profile of a job's experiment."""
-    from facesim.spec.job import flat, options
-    from facesim.spec.options import flag
-
-    table, values = options(), flat(job)
-    words = ["facesim profile"]
-    for name in OF_THE_PROFILE:
-        value = values.get(name)  # an option that its framework has not is not there
-        if name in values and value != table[name].default:
-            words.append(flag(name) if value is True else f"{flag(name)} {value}")
-    return " ".join(words)
+    """The command that makes a profile of a job's experiment, with what is not as usual for its recipe."""
+    asked, experiment = flat(job), job.experiment
+    usual = {name: one.default for name, one in options().items()}
+    usual |= Experiment(recipe=experiment.recipe).model_dump(exclude={"recipe"})
+    names = [*OF_THE_PROFILE, *(["seed"] if experiment.subset else [])]  # the seed chooses the subset
+    # An option that its framework has not is not there.
+    others = [_word(name, asked[name]) for name in names if name in asked and asked[name] != usual[name]]
+    return " ".join(["facesim profile", *others])
 
 
-#: Options that a profile depends on and that its command names where they are not the default.
-OF_THE_PROFILE = ("data", "framework", "recipe", "model", "head", "sample_rate", "image_size", "batch", "precision")
+def _word(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return flag(name if value else f"no_{name}")
+    return f"{flag(name)} {shlex.quote(str(value))}"

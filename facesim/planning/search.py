@@ -79,17 +79,21 @@ class Axes:
             )
         return [ClusterShape(**dict(key)) for key in wanted]
 
-    def _check_meaning(self) -> None:
-        kinds = [ClusterShape(strategy=name) for name in self.strategies]
-        served = any(kind.served for kind in kinds)
-        means_something = {
-            "backup_workers": any("backup_workers" in each.kind.model_fields for each in kinds),
-            "local_steps": any("local_steps" in each.kind.model_fields for each in kinds),
-            "ps_instance_type": served,
-            "other_workers": served or any(each.summed for each in kinds),
+    def fixed_for(self, strategy: str) -> dict[str, object]:
+        """What is the same for every shape of a strategy, as far as it means something to that."""
+        kind = ClusterShape(strategy=strategy)
+        meaning = {
+            "backup_workers": "backup_workers" in kind.kind.model_fields,
+            "local_steps": "local_steps" in kind.kind.model_fields,
+            "ps_instance_type": kind.served,
+            "other_workers": kind.served or kind.summed,
         }
-        for name, meaning in means_something.items():
-            if not meaning and getattr(self, name) != getattr(Axes, name):
+        return {name: getattr(self, name) for name, means_something in meaning.items() if means_something}
+
+    def _check_meaning(self) -> None:
+        meaningful = {name for strategy in self.strategies for name in self.fixed_for(strategy)}
+        for name in ("backup_workers", "local_steps", "ps_instance_type", "other_workers"):
+            if name not in meaningful and getattr(self, name) != getattr(Axes, name):
                 raise InputError(
                     f"{flag(name)} means nothing to {' or '.join(self.strategies)}: leave it out", field=name
                 )
@@ -102,10 +106,8 @@ class Axes:
         for name, kind, spot in itertools.product(
             self.strategies, self.instance_types, (False, True) if self.spot else (False,)
         ):
-            strategy = STRATEGIES[name]
-            fields = strategy.model_fields
-            usual = ClusterShape(strategy=name)
-            served, mixed = usual.served, bool(self.other_workers) and (usual.served or usual.summed)
+            strategy, fixed = STRATEGIES[name], self.fixed_for(name)
+            served, mixed = ClusterShape(strategy=name).served, bool(fixed.get("other_workers"))
             if mixed and served and self.ps_instance_type is None:
                 raise InputError(
                     f"--other-workers: the parameter servers of {name} need hosts of their own beside workers of "
@@ -114,19 +116,11 @@ class Axes:
             alone = 1 if any(not STRATEGIES[each].replicated for each in self.strategies) else 0
             alone = max(alone, self._others if mixed else 0)
             workers = tuple(count for count in self.workers if count > alone) if strategy.replicated else (1,)
-            backup = self.backup_workers if "backup_workers" in fields else 0
+            backup = self.backup_workers if "backup_workers" in fixed else 0
             for count, servers in itertools.product(workers, self.ps if served else (1,)):
                 if backup < count:
                     key = {"strategy": name, "instance_type": kind, "workers": count, "ps": servers, "spot": spot}
-                    if served:
-                        key["ps_instance_type"] = self.ps_instance_type
-                    if backup:
-                        key["backup_workers"] = backup
-                    if mixed:
-                        key["other_workers"] = self.other_workers
-                    if "local_steps" in fields:
-                        key["local_steps"] = self.local_steps
-                    yield tuple(key.items())
+                    yield tuple({**key, **fixed}.items())
 
 
 @dataclass(frozen=True)
@@ -195,11 +189,14 @@ class Doubt(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """The answer, as data. `rows` are all shapes, the cheapest first; `profile_command` measures the profile again."""
+    """The answer, as data. `rows` are all shapes of `axes`, the cheapest first; `profile_command` measures the profile
+    again; `replayable` says whether what they train can be replayed here.
+    """
 
     profile: Profile
     epochs: int
     batch: int
+    axes: Axes
     wanted: Wanted
     rows: tuple[Row, ...]
     known: Mapping[str, HostType]
@@ -209,6 +206,7 @@ class Plan:
     evaluations: int | None = None
     outside: Mapping[str, float] | None = None
     spot_risk: SpotRisk = SpotRisk()
+    replayable: bool = True
 
     def row(self, shape: ClusterShape) -> Row:
         """The row of a shape, which is forecast now, as the others were, where it is none of the plan's.
@@ -366,6 +364,7 @@ def make_plan(
     spot_risk: SpotRisk | None = None,
     notes: Sequence[str] = (),
     profile_command: str = Plan.profile_command,
+    replayable: bool = True,
 ) -> Plan:
     """Forecast every shape of `axes`, and judge each by what is wanted.
 
@@ -393,6 +392,7 @@ def make_plan(
         profile,
         epochs,
         batch,
+        axes,
         wanted,
         tuple(rows),
         known_hosts,
@@ -402,6 +402,7 @@ def make_plan(
         evaluations,
         outside,
         spot_risk,
+        replayable,
     )
 
 

@@ -63,8 +63,16 @@ def check_replayable(job: Job) -> None:
         )
 
 
-def replay(job: Job, orders: Sequence[Order] | None, folder: Path, inputs: Inputs, tick: Callable[[], None]) -> Curve:
-    """Train in one process what the job would train on its cluster, in `folder`, which becomes its run directory.
+def replay(
+    job: Job,
+    orders: Sequence[Order] | None,
+    folder: Path,
+    inputs: Inputs,
+    tick: Callable[[], None],
+    epochs: int | None = None,
+) -> Curve:
+    """Train in one process what the job would train on its cluster, or only its first `epochs`, in `folder`, which
+    becomes its run directory.
 
     `orders` are those of asynchronous workers' updates, which pause where the job evaluates; None for a strategy that
     needs none.
@@ -74,12 +82,12 @@ def replay(job: Job, orders: Sequence[Order] | None, folder: Path, inputs: Input
         FacesimError: the process failed.
     """
     check_replayable(job)
+    epochs = epochs or job.experiment.epochs
     if job.strategy.asynchronous:
-        due, known = job.experiment.epochs * updates_of_epoch(job, inputs), sum(map(len, orders or ()))
+        due, known = epochs * updates_of_epoch(job, inputs), sum(map(len, orders or ()))
         if known < due:
             raise InputError(
-                f"the order of {known} updates is known, and {job.experiment.epochs} epochs are {due}: a replay needs "
-                "that of each"
+                f"the order of {known} updates is known, and {epochs} epochs are {due}: a replay needs that of each"
             )
     job = job.model_copy(update={"recovery": Recovery(checkpoint_s=0), "faults": (), "spot": None})
     run = Run.create(folder, job)
@@ -88,7 +96,10 @@ def replay(job: Job, orders: Sequence[Order] | None, folder: Path, inputs: Input
     # The tasks of a run of one process, which find the job of the cluster in their run directory.
     alone = job.model_copy(update={"strategy": Single()})
     plan = BACKEND.render(alone, run.directory, inputs)
-    tasks = tuple(replace(task, target="facesim.training.tensorflow.replayed:train") for task in plan.tasks)
+    tasks = tuple(
+        replace(task, target="facesim.training.tensorflow.replayed:train", arguments=(epochs, *task.arguments))
+        for task in plan.tasks
+    )
     follow(run, replace(plan, tasks=tasks, max_restarts=0), tick, "what a cluster trains could not be replayed")
     return curve_of(run)
 
@@ -109,12 +120,14 @@ def forecast_accuracy(
     replayed_epochs: int | None = None,
     shared_cores: bool | None = None,
     began: Callable[[int], None] = lambda seed: None,
+    ended: Callable[[Path, Curve], None] = lambda directory, curve: None,
     tick: Callable[[], None] = lambda: None,
 ) -> AccuracyForecast:
     """What accuracy the job will reach, from replays with `seeds` seeds; the profile gives its workers' order.
 
-    With `replayed_epochs` only so many are replayed, and the rest is extrapolated, which the forecast marks. `began` is
-    called with each seed. `shared_cores` says whether its workers share this machine's cores; left out, they do where
+    With `replayed_epochs` only the first are replayed, at the rates that they have in the whole training, and the rest
+    is extrapolated, which the forecast marks. `began` is called with each seed, `ended` with the run directory and the
+    curve of each replay. `shared_cores` says whether its workers share this machine's cores; left out, they do where
     the job's backend gives them no hosts of their own.
     """
     shared_cores = not job.backend.own_hosts if shared_cores is None else shared_cores
@@ -123,7 +136,7 @@ def forecast_accuracy(
     curves = []
     for seed in range(seeds):
         began(seed)
-        experiment = job.experiment.model_copy(update={"seed": seed, "epochs": epochs, "evaluate_every": 1})
+        experiment = job.experiment.model_copy(update={"seed": seed, "evaluate_every": 1})
         seed_job = job.model_copy(update={"experiment": experiment})
         orders = None
         if job.strategy.asynchronous:
@@ -131,5 +144,7 @@ def forecast_accuracy(
                 profile, job.shape.workers, job.shape.ps, updates_of_epoch(seed_job, inputs), epochs,
                 batch=job.update_batch, shared_cores=shared_cores, seed=seed,
             )  # fmt: skip
-        curves.append(replay(seed_job, orders, folder / f"seed-{seed}", inputs, tick))
+        directory = folder / f"seed-{seed}"
+        curves.append(replay(seed_job, orders, directory, inputs, tick, epochs))
+        ended(directory, curves[-1])
     return accuracy_forecast([curve.held_out_accuracy for curve in curves], budget)

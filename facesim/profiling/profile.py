@@ -57,6 +57,7 @@ from facesim.spec.backends import Local
 from facesim.spec.frameworks import FRAMEWORKS
 from facesim.spec.job import Job, flat
 from facesim.spec.recovery import Recovery
+from facesim.spec.remote import remote
 from facesim.spec.shape import Shape
 from facesim.spec.strategies import AllReduce, PsAsync, Single, Strategy
 from facesim.util.disk import writing_to
@@ -127,12 +128,19 @@ def profile_of(job: Job, *, fresh: bool = False, watcher: Watcher = SILENT) -> t
     """
     check_measurable(job)
     check_framework(job)
+    if remote(job.experiment.data):
+        raise InputError(
+            f"--data {job.experiment.data} is read by hosts alone: no profile can be measured of it here; name one "
+            "with --profile, or give images of this machine as --data",
+            field="data",
+            value=job.experiment.data,
+        )
     inputs = prepare_inputs(_job(job, Single()), watcher.preparing)
     BACKEND.choose_kernels([job], watcher.noticed)
     file = profile_file(job, inputs)
     if file.exists() and not fresh:
         try:
-            return _of_these_images(Profile.load(file), job, inputs), file
+            return of_these_images(Profile.load(file), job, inputs), file
         except InputError as damaged:
             watcher.noticed(f"{damaged}; it is measured again")
     try:
@@ -172,7 +180,7 @@ def saved_profile(job: Job, inputs: Inputs) -> Profile | None:
     try:
         FRAMEWORKS[job.framework].check()  # what is not installed was not measured either
         file = profile_file(job, inputs)
-        return _of_these_images(Profile.load(file), job, inputs) if file.exists() else None
+        return of_these_images(Profile.load(file), job, inputs) if file.exists() else None
     except InputError:
         return None
 
@@ -216,16 +224,17 @@ def _cores() -> int:
     return max(1, round(available_cpus()))
 
 
-def _of_these_images(profile: Profile, job: Job, inputs: Inputs) -> Profile:
-    """A profile that may have been measured with other images of the same kind, for so many as there are here."""
-    train, held_out = _split(job, inputs)
-    fixed = profile.fixed.model_copy(update=_evaluations_s(profile.fixed, train, held_out))
-    return profile.model_copy(update={"examples": train, "fixed": fixed})
+def of_these_images(profile: Profile, job: Job, inputs: Inputs) -> Profile:
+    """A profile that may have been measured with other images of the same kind, for so many as there are here.
 
-
-def _split(job: Job, inputs: Inputs) -> tuple[int, int]:
+    Raises:
+        InputError: the data is read by hosts alone, so that nobody knows how many there are.
+    """
     train, held_out = inputs.data.split(job.experiment.data_spec)
-    return len(train), len(held_out)
+    fixed = profile.fixed
+    if fixed.evaluation_image_s:  # what somebody wrote by hand may not say it
+        fixed = fixed.model_copy(update=_evaluations_s(fixed, len(train), len(held_out)))
+    return profile.model_copy(update={"examples": len(train), "fixed": fixed})
 
 
 def _evaluations_s(fixed: FixedTimes, train: int, held_out: int) -> dict[str, float]:

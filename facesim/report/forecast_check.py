@@ -131,8 +131,9 @@ def _phases(record: RunRecord, forecast: ForecastRecord) -> Iterator[tuple[str, 
     training_s = None if result.training_s is None else result.training_s - first_step_s
     yield "training", expected.get("training_s", 0.0), training_s, "s"
     updates = result.updates or 0
-    yield "an update", forecast.update_s, training_s / (updates - 1) if training_s and updates > 1 else None, "s"
-    yield "images/s", forecast.images_per_s, result.images_per_s, "1/s"
+    update_s = training_s / (updates - 1) if training_s and updates > 1 else None
+    yield "an update", forecast.update_with_drain_s, update_s, "s"
+    yield "images/s", forecast.images_with_drain_per_s, result.images_per_s, "1/s"
     if "checkpoint_s" in expected:  # forecasts of earlier versions do not have it
         yield "checkpoints", expected["checkpoint_s"], seen.get("checkpoint_s", 0.0), "s"
     last_s = expected.get("evaluation_s", 0.0) + expected.get("upload_s", 0.0)

@@ -13,7 +13,7 @@ from facesim.report.statistics import Estimate, better_than_chance, mean_interva
 from facesim.runs.states import Measurement
 from facesim.spec.backends import BACKENDS
 from facesim.spec.data import DataSpec
-from facesim.spec.experiment import Experiment
+from facesim.spec.experiment import with_defaults
 from facesim.spec.strategies import Layout, known_strategy
 
 #: The audit's verdicts from worst to best: a row is as good as its worst run.
@@ -111,11 +111,8 @@ class Row:
 
     @property
     def experiment(self) -> dict[str, Any]:
-        """The experiment's fields, the same for every run of the row but for the seed. An option that there was not yet
-        when it was run has the default, by which it was run.
-        """
-        defaults = {name: field.default for name, field in Experiment.model_fields.items()}
-        return {name: value for name, value in (defaults | self.records[0].job.experiment).items() if name != "seed"}
+        """The experiment's fields, the same for every run of the row but for the seed."""
+        return {name: value for name, value in with_defaults(self.records[0].job.experiment).items() if name != "seed"}
 
     @property
     def data_spec(self) -> DataSpec:

@@ -22,7 +22,11 @@ class ForecastRecord(Record):
     `phases` are seconds by phase: waiting_s, download_s, start_s (to the first step, that included), training_s
     (without the first step), evaluation_s, checkpoint_s, interrupted_s, upload_s. `offered_load` says how busy the
     servers or links would be, `relative_speed` which speed of the hosts the forecast took, in cores of the catalogue's
-    reference. `framework` is what computed when the `profile` was measured.
+    reference. `framework` is what computed when the `profile` was measured, and `profile_disturbed` says that something
+    else used the machine meanwhile.
+
+    `update_s` and `images_per_s` are while all workers have something to do. What runs measure includes the drain, in
+    which asynchronous workers wait for the last of them wherever all pause: `update_with_drain_s` does, too.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -30,6 +34,7 @@ class ForecastRecord(Record):
     shape: str
     profile: str = ""
     framework: str = TENSORFLOW
+    profile_disturbed: bool = False
     phases: dict[str, Amount]
     updates: Count
     update_s: Positive
@@ -49,3 +54,14 @@ class ForecastRecord(Record):
     relative_speed: Positive
     assumptions: tuple[str, ...] = ()
     extrapolated: bool = False
+
+    @property
+    def update_with_drain_s(self) -> float:
+        """Seconds of training for each update, which is what a run measures."""
+        training_s = self.phases.get("training_s")
+        return training_s / self.updates if training_s and self.updates else self.update_s
+
+    @property
+    def images_with_drain_per_s(self) -> float:
+        """The same in images a second."""
+        return self.images_per_s * self.update_s / self.update_with_drain_s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, model_validator
@@ -179,3 +180,8 @@ class Experiment(Frozen):
         if self.subset and self.cache == "none":
             raise ValueError("--subset keeps the images that it chooses: use --cache disk or memory with it, not none")
         return self
+
+
+def with_defaults(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of an experiment that was run; an option that there was not yet has the default, by which it was."""
+    return {name: field.default for name, field in Experiment.model_fields.items()} | dict(recorded)

@@ -45,6 +45,8 @@ class Context:
         self.outcome_file = run.task_outcome_file(self.task)
         self.job = run.job()
         self.experiment = self.job.experiment
+        #: How many epochs are trained: the whole budget, or its beginning in a replay.
+        self.epochs = self.experiment.epochs
         self.data = data
         self.train_indices, self.held_out_indices = data.split(self.experiment.data_spec)
         self.seed = self.experiment.seed

@@ -51,8 +51,8 @@ def train_joined(
 
 
 def fit(context: Context, replicas: Replicas, *, everyone_evaluates: bool = False) -> None:
-    """Train for the job's budget, or until asked to stop; leave samples, checkpoints, an outcome and, the chief, the
-    model. Where there is a checkpoint, continue from it.
+    """Train for the epochs of `context`, or until asked to stop; leave samples, checkpoints, an outcome and, the chief,
+    the model. Where there is a checkpoint, continue from it.
 
     Every peer of a strategy without parameter servers runs this, each on its own replica; only the chief evaluates and
     writes checkpoints, unless `everyone_evaluates`.
@@ -72,9 +72,9 @@ def fit(context: Context, replicas: Replicas, *, everyone_evaluates: bool = Fals
         with record.timed("evaluation_s"), phase("evaluation"):
             return evaluator(context.data.images, context.data.labels, indices)
 
-    while state.epoch <= experiment.epochs:
+    while state.epoch <= context.epochs:
         _train_until_evaluation(context, replicas, state, checkpoints)
-        if context.stopping or state.epoch == experiment.epochs:
+        if context.stopping or state.epoch == context.epochs:
             record_connections(context.run, context.task)  # now: they close when a peer ends
             if not context.stopping:
                 _meet(replicas)
@@ -83,7 +83,7 @@ def fit(context: Context, replicas: Replicas, *, everyone_evaluates: bool = Fals
                 checkpoints.save(state)
             break
         values = _values_of(state)
-        if evaluates and (state.epoch % experiment.evaluate_every == 0 or state.epoch == experiment.epochs):
+        if evaluates and (state.epoch % experiment.evaluate_every == 0 or state.epoch == context.epochs):
             accuracy, loss = evaluate(context.held_out_indices)
             held_out = {"held_out_accuracy": accuracy, "held_out_loss": loss}
             state.found |= held_out
@@ -96,7 +96,7 @@ def fit(context: Context, replicas: Replicas, *, everyone_evaluates: bool = Fals
     if context.replica == 0:
         with record.timed("save_s"):
             save_network(replicas, context.run.model_file)
-    if evaluates and context.stopping and state.epoch > experiment.epochs:  # asked to while it was evaluated
+    if evaluates and context.stopping and state.epoch > context.epochs:  # asked to while it was evaluated
         with phase("checkpoint"):
             checkpoints.save(state)
     outcome(context, state, replicas).write(context.outcome_file)
@@ -147,7 +147,7 @@ def _train_until_evaluation(
     job, last = context.job, state.epoch
     if job.strategy.asynchronous:
         every = job.experiment.evaluate_every
-        last = min(job.experiment.epochs, math.ceil(state.epoch / every) * every)
+        last = min(context.epochs, math.ceil(state.epoch / every) * every)
     batches = _batches_of(context, state, last)
     left = (last - state.epoch + 1) * context.updates_of_epoch - math.ceil(state.done / job.update_batch)
     pause = replicas.steps_per_exchange or 1

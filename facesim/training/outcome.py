@@ -48,7 +48,7 @@ def outcome(context: Context, state: TrainState, replicas: Replicas) -> TaskOutc
             notes=tuple(context.data.notes),
         ),
         counted=Counts(
-            examples_due=context.experiment.epochs * len(context.train_indices),
+            examples_due=context.epochs * len(context.train_indices),
             examples=counts.examples,
             updates=counts.updates,
             last_version=counts.last_version,

@@ -137,6 +137,21 @@ def test_the_job_that_measures_a_type_is_short_and_has_a_limit(endpoint, account
     assert account.client("sagemaker").list_training_jobs()["TrainingJobSummaries"] == []
 
 
+def test_the_job_that_measures_a_type_is_of_the_images_that_there_are(endpoint, profiled, options, tmp_path, capsys):
+    file = tmp_path / "profile.json"
+    profiled.model_copy(update={"examples": 64_000, "identities": 800}).save(file)
+    command = ["calibrate", "--instance-type", "ml.c5.2xlarge", *options, "--dry-run"]
+
+    forecasts = []
+    for more in ([], ["--profile", str(file)]):
+        assert main([*command, *more]) == 0
+        shown = capsys.readouterr()
+        forecasts += json.loads(shown.out)["forecast"]
+
+    assert forecasts[0] == forecasts[1]  # as many epochs
+    assert "was measured with 800 identities, the data has 8" in shown.err
+
+
 def test_what_an_emulated_instance_took_is_not_learnt(endpoint, account, profiled, options, tmp_path, capsys):
     assert main(["calibrate", "--instance-type", "ml.c5.2xlarge", *options]) == 0
 

@@ -184,6 +184,7 @@ def test_the_packaged_trace_suits_the_largest_job():
         ("0,add,a\nlater,remove,a\n", "line 2"),
         ("9,add,a\n3,add,b\n", "in order of time"),
         ("0,vanish,a\n", "line 1"),
+        pytest.param("0,add," + 200_000 * "a", "is not a CSV: field larger than field limit", id="long"),
     ],
 )
 def test_a_trace_that_is_none_is_told_with_its_line(tmp_path, content, message):
@@ -191,7 +192,14 @@ def test_a_trace_that_is_none_is_told_with_its_line(tmp_path, content, message):
         make_job(spot_trace=written(tmp_path, "trace.csv", content))
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"rows": [{"h": 1}]}', "[1, -2]", '["x"]', "[0]", "{", "[NaN]"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "[]", '{"rows": [{"h": 1}]}', "[1, -2]", '["x"]', "[0]", "{", "[NaN]"),
+        pytest.param(f"[1{400 * '0'}]", id="no float"),
+        pytest.param(100_000 * "[", id="deep"),
+    ],
+)
 def test_lifetimes_that_are_none_are_told(tmp_path, content):
     with pytest.raises(InputError, match="does not hold lifetimes"):
         make_job(spot_lifetimes=written(tmp_path, "lives.json", content))

@@ -124,6 +124,20 @@ def test_a_price_that_is_not_one_price_an_hour_is_not_taken(folder):
     assert not instances()[M5].price_verified
 
 
+def test_a_refresh_replaces_an_earlier_one_and_says_what_becomes_of_other_types(folder):
+    packaged = instances()[C5]
+    unpriced = next(name for name in types() if name not in instances())
+    refresh([product(M5, "0.5"), product(C5, "0.25"), product(unpriced, "9.5")])
+    assert instances()[unpriced].price_usd_per_hour == 9.5
+
+    command = refresh([product(M5, "0.6")])
+
+    priced, none = (line for line in command.output.splitlines() if line.startswith("AWS gives no one price there"))
+    assert C5 in priced and priced.endswith("their price is the one that facesim comes with, or your own")
+    assert unpriced in none and none.endswith("they have none now")
+    assert instances()[C5] == packaged and unpriced not in instances()
+
+
 def test_a_product_that_is_described_in_another_way_is_told_and_changes_nothing(folder):
     command = refresh([product(M5, "0.5") | {"terms": {"OnDemand": {"x": {}}}}])
 

@@ -49,6 +49,7 @@ def test_the_default_shapes_are_as_different_as_they_are_said_to_be():
         ('[[shape]]\nstrategy = "ps-async"\nworkers = 0\ngbps = 1\nmodel = "m"', "shape 1: workers"),
         ('[[shape]]\nstrategy = "ps-async"\nworkers = 1\ngbps = 1\nmodel = "m"\nspeed = 2', "shape 1: speed"),
         ('[[shape]]\nstrategy = "magic"\nworkers = 1\ngbps = 1\nmodel = "m"', "shape 1: .*magic"),
+        (2 * '[[shape]]\nstrategy = "single"\nworkers = 1\ngbps = 1\nmodel = "m"\n', "gbps-m is there 2 times"),
     ],
 )
 def test_a_wrong_file_of_shapes_is_told_before_anything_runs(tmp_path, text, message):
@@ -57,6 +58,22 @@ def test_a_wrong_file_of_shapes_is_told_before_anything_runs(tmp_path, text, mes
 
     with pytest.raises(InputError, match=message):
         shapes_of(str(file))
+
+
+@pytest.mark.parametrize("other", [{"batch": 8}, {"image_size": 64}, {"host_cpus": 2.0}])
+def test_shapes_that_differ_have_names_that_differ(other):
+    assert SHAPE.name == "ps-async-2w-1ps-0.5gbps-paper-cnn"
+    assert SHAPE.model_copy(update=other).name != SHAPE.name
+
+
+def test_a_profile_that_is_given_is_of_the_shape_or_refused(profile, tmp_path):
+    small = profile.model_copy(update={"batch": 8, "options": {"image_size": 32}})
+    others = [profile, small, profile.model_copy(update={"model": "compact-cnn"})]
+
+    for batch, its in ((32, profile), (8, small)):
+        assert forecast_docker.profile_of(SHAPE.model_copy(update={"batch": batch}), "none", tmp_path, others) is its
+    with pytest.raises(InputError, match="no --profile of paper-cnn is of batch 8 and images of 64 pixels"):
+        forecast_docker.profile_of(SHAPE.model_copy(update={"batch": 8, "image_size": 64}), "none", tmp_path, others)
 
 
 def test_a_host_is_as_fast_as_its_processors_of_this_machine(profile):
@@ -188,7 +205,10 @@ def test_a_wrong_profile_is_told_in_a_sentence(tmp_path):
 
 def test_a_benchmark_that_has_no_time_left_begins_nothing_and_says_what_is_left(tmp_path):
     options = ["--output", str(tmp_path / "out"), "--data", "rendered", "--minutes", "0", "--rounds", "2"]
+    (speeds := tmp_path / "out" / "speeds").mkdir(parents=True)
 
+    goes_on = CliRunner().invoke(forecast_docker.main, [*options, "--resume"])
+    kept = speeds.exists()
     ended = CliRunner().invoke(forecast_docker.main, options)
 
     if ended.exit_code:  # neither containers nor namespaces are possible here
@@ -196,6 +216,8 @@ def test_a_benchmark_that_has_no_time_left_begins_nothing_and_says_what_is_left(
         pytest.skip(ended.output)
     assert f"{2 * len(DEFAULT_SHAPES)} runs are left: --resume goes on with them" in ended.output
     assert not (tmp_path / "out" / "runs").exists()
+    # What was measured for an earlier command counts only where that goes on.
+    assert goes_on.exit_code == 0 and kept and not speeds.exists()
 
 
 def test_hosts_are_played_by_namespaces_where_those_are_asked_for(faces, tmp_path, monkeypatch):

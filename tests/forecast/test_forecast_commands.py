@@ -11,10 +11,12 @@ import pytest
 
 import facesim
 from facesim.cli import main
+from facesim.cli.plan import profile_for
 from facesim.metrics.files import SampleWriter
 from facesim.planning.calibration import calibration_job, learn_type
 from facesim.planning.described import described_jobs
 from facesim.planning.jobs import forecast_of, record_of, write_forecast
+from facesim.planning.learning import outside_of
 from facesim.planning.saved import (
     instances_file,
     outside_file,
@@ -52,8 +54,8 @@ def ran(directory: Path, job, forecast, factor: float, measurement: str, **chang
         "measurement": measurement,
         "held_out_accuracy": 0.9,
         "data": {"held_out_examples": 200, "training_examples": 870},
-        "training_s": phases["first_step_s"] + factor * forecast.update_s * (forecast.updates - 1),
-        "images_per_s": forecast.images_per_s / factor,
+        "training_s": phases["first_step_s"] + factor * phases["training_s"] * (1 - 1 / forecast.updates),
+        "images_per_s": job.update_batch * forecast.updates / (factor * phases["training_s"]),
         "updates": forecast.updates,
         "phases": {
             "first_step_s": phases["first_step_s"],
@@ -139,6 +141,7 @@ def test_a_run_stands_against_what_was_forecast_of_it_phase_by_phase(profile, tm
     off = {phase["label"]: phase["off"] for phase in second["phases"]}
     assert first["within"] and not second["within"]
     assert off["an update"] == pytest.approx(-0.5) and off["total"] == pytest.approx(-0.5)
+    assert off["images/s"] == pytest.approx(1)
     assert off["start-up, to first step"] == pytest.approx(0)
     html = (tmp_path / "r.html").read_text()
     assert "Forecast against run" in html and "50.0 % too low" in html
@@ -314,6 +317,40 @@ def test_a_copy_of_a_run_another_shape_s_forecast_and_replicas_apart_teach_nothi
     assert "other: its forecast is of single on" in left_out and "update_s: Input should be greater than 0" in left_out
 
 
+def test_what_was_disturbed_on_purpose_or_while_it_was_profiled_teaches_no_speed(profile, tmp_path, capsys):
+    options = {"backend": "sagemaker", "instance_type": "ml.m5.xlarge", "epochs": 200}
+    plain, struck = make_job(**options), make_job(**options, faults=[{"kind": "interrupt", "at_s": 60}])
+    disturbed = profile.model_copy(update={"disturbed": True})
+    ran(tmp_path / "runs" / "busy", plain, forecast_for(plain, disturbed), 1.2, "measured")
+    ran(tmp_path / "runs" / "struck", struck, forecast_for(struck, profile), 3.0, "measured")
+
+    assert main(["calibrate", str(tmp_path / "runs"), "--json"]) == 0
+
+    content = json.loads(capsys.readouterr().out)
+    assert [each["run_id"] for each in content["runs"]] == ["busy"] and content["speeds"] == {}
+    assert sorted(content["left_out"]) == [
+        "struck: its faults disturbed it (--faults)",
+        "the speed that busy shows: the machine was disturbed while it was profiled",
+    ]
+    with pytest.raises(InputError, match=r"disturbed while it was profiled.*facesim profile --fresh"):
+        calibration_job(plain, disturbed)
+
+
+def test_times_around_a_run_that_was_stopped_and_resumed_are_not_those_of_one_job():
+    spans = [
+        {"state": "Starting", "begin_unix_s": begin, "end_unix_s": begin + 200, "billable": False} for begin in (0, 900)
+    ]
+    names = ("hosts", "training_s", "billable_s", "waiting_s", "on_demand_usd", "spot_usd", "cost_usd")
+    life = {"groups": [], "training_s": 1, "cost_usd": 1}
+
+    def outside(lives: int) -> dict[str, float]:
+        billing = {**dict.fromkeys(names, 1), "transitions": spans[:lives], "lives": [life] * lives}
+        ended = {"strategy": "single", "backend": "sagemaker", "seed": 0, "state": "Completed", "billing": billing}
+        return outside_of([Result.model_validate(ended)])
+
+    assert outside(1) == {"starting_s": 200} and outside(2) == {}
+
+
 def test_calibrating_from_nothing_or_from_both_is_refused(capsys):
     assert main(["calibrate"]) == 2
     assert "give one of them" in capsys.readouterr().err
@@ -382,6 +419,64 @@ def test_a_forecast_of_servers_with_hosts_of_their_own_and_of_spot_capacity(prof
     if backend == "sagemaker":
         assert result.billing.cost_usd == pytest.approx(forecast.cost_usd, rel=0.02)
         assert any("spot capacity loses each host" in text for text in forecast.assumptions)
+
+
+@pytest.mark.parametrize(
+    ("options", "note"),
+    [
+        ({"threads": 1}, "--threads 1 is not looked at"),
+        ({"strategy": "ps-async", "steps_per_dispatch": 2}, "--steps-per-dispatch 2 is not looked at"),
+        (
+            {"spot_lifetimes": "weibull:0.9,4", "spot_notice_s": 60},
+            "--spot-lifetimes weibull:0.9,4 and --spot-notice-s 60.0 are not looked at",
+        ),
+        ({"backend": "sagemaker", "keep_alive_s": 600}, "--keep-alive-s 600 is not looked at"),
+        ({"faults": [{"kind": "kill", "target": "chief-0", "at_s": 5}]}, "--faults is not looked at"),
+        ({"backend": "sagemaker", "max_run": 60, "epochs": 500}, "--max-run 60 is not looked at: it ends the job"),
+        ({"spot": True, "max_wait": 9, "epochs": 500}, "--max-wait 9 is not looked at: it ends the job before"),
+        ({"backend": "sagemaker", "spot": True, "max_run": 86400}, None),
+    ],
+)
+def test_what_a_forecast_leaves_out_is_said(profile, options, note):
+    assumptions = forecast_of(make_job(**options), profile)[0].assumptions
+
+    said = [text for text in assumptions if "not looked at" in text]
+    assert not said if note is None else [text for text in said if text.startswith(note)]
+
+
+def test_a_pod_is_forecast_with_the_cpus_that_it_is_given(profile):
+    options = {"strategy": "allreduce", "backend": "kubernetes", "instance_type": "ml.m5.2xlarge"}  # of 8 vCPU
+    usual, quarter, twice = (forecast_of(make_job(**options, pod_cpus=cpus), profile)[1] for cpus in (None, 2.0, 16.0))
+
+    assert quarter.relative_speed == usual.relative_speed / 4 and twice.relative_speed == 2 * usual.relative_speed
+    assert (quarter.cores, usual.cores, twice.cores) == (1, 4, 8)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["forecast"],
+        ["calibrate", "--instance-type", "ml.m5.xlarge"],
+        ["calibrate", "--instance-type", "ml.m5.xlarge", "--profile", "FILE"],
+    ],
+)
+def test_data_that_hosts_alone_read_is_no_data_to_measure_with(file, command, capsys):
+    command = [str(file) if word == "FILE" else word for word in command]
+
+    assert main([*command, "--data", "s3://a-bucket/faces"]) == 2
+
+    assert "--data s3://a-bucket/faces is read by hosts alone" in capsys.readouterr().err
+
+
+def test_a_profile_that_is_named_is_of_as_many_images_as_the_data_has(profile, tmp_path, faces, capsys):
+    file, job = tmp_path / "profile.json", make_job(data=str(faces), image_size=32, backend="sagemaker")
+    fixed = profile.fixed.model_copy(update={"evaluation_image_s": 0.01})
+    profile.model_copy(update={"identities": 40, "fixed": fixed}).save(file)
+
+    used = profile_for(job, file, quiet=True)
+
+    assert (used.examples, used.fixed.evaluation_s) == (64, pytest.approx(16 * 0.01))
+    assert "was measured with 40 identities, the data has 8" in capsys.readouterr().err
 
 
 def test_spot_capacity_is_forecast_with_the_checkpoints_of_the_job(profile):

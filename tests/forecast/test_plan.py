@@ -219,13 +219,24 @@ def test_a_shape_that_is_no_row_is_forecast_as_the_rows_are(profile):
     ],
 )
 def test_a_shape_is_read_from_words(text, expected):
-    usual = ClusterShape(instance_type="ml.m5.xlarge")
+    usual, axes = ClusterShape(instance_type="ml.m5.xlarge"), Axes(("single",), TYPES)
 
     if expected is None:
         with pytest.raises(InputError, match="--explain"):
-            read_shape(text, hosts(), usual)
+            read_shape(text, hosts(), usual, axes)
         return
-    assert read_shape(text, hosts(), usual) == usual.model_copy(update=expected)
+    assert read_shape(text, hosts(), usual, axes) == usual.model_copy(update=expected)
+
+
+def test_what_a_text_cannot_say_of_a_shape_is_as_in_the_plan(profile):
+    fixed = {"ps_instance_type": "ml.c5.2xlarge", "backup_workers": 1, "local_steps": 2}
+    plan = plan_of(profile, axes=Axes(("single", "ps-sync", "local-sgd"), TYPES[:1], (4,), (1,), **fixed))
+
+    served, averaged = (row_of(plan, f"{name}:8w").forecast.shape for name in ("ps-sync", "local-sgd"))
+
+    assert (served.ps_instance_type, served.backup_workers) == ("ml.c5.2xlarge", 1)
+    assert averaged.local_steps == 2
+    assert row_of(plan, "single").forecast.shape == ClusterShape(instance_type=TYPES[0])
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,7 @@ from facesim.planning.answer import to_json
 from facesim.planning.planner import plan_training
 from facesim.planning.search import Accuracy, Axes, Wanted
 from facesim.runs.directory import Run
+from facesim.runs.records import Data
 from facesim.spec.job import make_job
 from facesim.util.errors import InputError
 from tests.forecast.test_forecast_commands import forecast_for, ran
@@ -110,6 +112,15 @@ def test_what_is_explained_is_of_the_plan(plan):
                         "ml.m5.xlarge:2", "--explain", "ps-async:3w:1ps")  # fmt: skip
 
     assert "2 of 3 workers on ml.m5.xlarge" in output and "1 x ml.m5.large at" in output
+
+
+@pytest.mark.parametrize("also", [[], ["--min-accuracy", "0.9"]])
+def test_a_replay_is_advised_only_where_there_can_be_one(plan, also):
+    shapes = ["--strategy", "ps-async", "--instance-type", "ml.c5.xlarge", "--ps-instance-type", "ml.m5.large", *also]
+
+    assert "--replay 3" in plan(*shapes)[1]
+    output = plan(*shapes, "--other-workers", "ml.m5.xlarge:2")[1]
+    assert "--replay" not in output and "--runs" in output
 
 
 def test_a_shape_that_comes_nearest_in_two_ways_is_named_once(plan):
@@ -352,8 +363,35 @@ def test_copies_replicas_apart_and_runs_of_other_images_show_no_accuracy(plan, p
     assert f"no accuracy of a run: cannot read {damaged}" in output
     for examples, known in ((870, True), (100, False)):  # it had 870
         shape = ClusterShape()
-        assert (shape in accuracies([Run(runs / "one")], job, profile, [shape], examples=examples)) is known
+        shown = accuracies([Run(runs / "one")], job, profile, [shape], images=Data(training_examples=examples))
+        assert (shape in shown) is known
     assert "accuracy 90.0 % (8" in output.splitlines()[0] and "from 1 run of one process" in output
+
+
+def test_what_a_run_was_trained_on_is_known_by_its_content_or_else_by_its_place(profile, tmp_path):
+    job, data = make_job(epochs=20, data="photos"), {"training_examples": 870, "content_sha256": "a" * 64}
+    run = ran(tmp_path / "one", job, forecast_for(job, profile), 1.0, "emulated", data=data)
+
+    def known(data: str = "photos", content: str | None = None) -> bool:
+        images = Data(content_sha256=content and content * 64)
+        return bool(accuracies([run], make_job(epochs=20, data=data), profile, [ClusterShape()], images=images))
+
+    assert known(content="a") and not known(content="b")
+    assert known("elsewhere/photos", content="a") and not known("elsewhere/photos")
+    assert known() and known("photos/") and known(str(Path("photos").absolute()))
+
+
+def test_a_run_of_before_an_option_existed_had_its_default(profile, tmp_path):
+    job = make_job(epochs=20)
+    run = ran(tmp_path / "one", job, forecast_for(job, profile), 1.0, "emulated")
+    recorded = json.loads(run.job_file.read_text())
+    assert recorded["experiment"].pop("validation") == 0
+    run.job_file.write_text(json.dumps(recorded))
+
+    def known(**options) -> bool:
+        return bool(accuracies([run], make_job(epochs=20, **options), profile, [ClusterShape()]))
+
+    assert known() and not known(validation=0.5)
 
 
 def test_runs_of_one_seed_are_one_trial_and_three_seeds_say_what_a_further_one_may_have(profile, tmp_path):

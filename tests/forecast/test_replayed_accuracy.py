@@ -7,7 +7,10 @@ import json
 import pytest
 
 from facesim.cli import main
-from facesim.runs.directory import find_runs
+from facesim.forecast.shapes import ClusterShape
+from facesim.planning.accuracy import replay_shape
+from facesim.runs.directory import Run, find_runs
+from facesim.spec.job import make_job
 from facesim.training.order import load_orders
 
 pytestmark = pytest.mark.slow
@@ -31,3 +34,17 @@ def test_a_plan_replays_the_cluster_that_it_recommends_and_later_plans_know(prof
     assert load_orders(run.directory / "orders.npz")[0].staleness.mean() > 1
     assert main([*options, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["rows"][0]["accuracy"] == row["accuracy"]
+
+
+def test_seeds_that_have_ended_are_kept_when_a_replay_is_interrupted(profile, faces, tmp_path):
+    job = make_job(data=str(faces), model="plain-cnn", image_size=32, batch=8, epochs=1)
+
+    def interrupted_in_the_second() -> None:
+        if (tmp_path / "seed-1").exists():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        replay_shape(job, profile, ClusterShape(), tmp_path, seeds=2, tick=interrupted_in_the_second)
+
+    kept, begun = (Run.open(tmp_path / name).result() for name in ("seed-0", "seed-1"))
+    assert kept.held_out_accuracy is not None and kept.seed == 0 and begun is None

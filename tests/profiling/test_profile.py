@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,12 +11,15 @@ import uuid
 
 import pytest
 
+from facesim.cli.profile import profile as profile_command
+from facesim.data.unseen import UnseenData
 from facesim.forecast.model import forecast_job
 from facesim.forecast.profile_data import Profile
 from facesim.forecast.shapes import ClusterShape
-from facesim.preflight.inputs import prepare_inputs
+from facesim.planning.profiles import how_to_have_one
+from facesim.preflight.inputs import Inputs, prepare_inputs
 from facesim.profiling import summing
-from facesim.profiling.profile import profile_of
+from facesim.profiling.profile import profile_file, profile_of
 from facesim.profiling.stages import measure_job
 from facesim.spec.job import make_job
 from facesim.util.errors import FacesimError
@@ -153,3 +157,36 @@ def test_a_profile_says_what_it_is_in_words(profile):
     assert "20.0 ms of a core for an update" in text
     assert "note: a note" in text
     assert "--fresh" in text
+
+
+@pytest.mark.usefixtures("own_cache")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"clip_norm": 5.0, "weight_decay": 0.01, "label_smoothing": 0.1},
+        {"recipe": "modern", "batch": 32, "head": "softmax"},
+        {"recipe": "modern", "augment": False, "image_size": 64},
+        {"data": "my photos; rm -r *", "min_images": 5, "max_bad_files": 0.5},
+        {"subset": "identities=20", "seed": 3, "test": "others"},
+        {"channels": 1, "mirror_test": True, "cache": "disk"},
+        {"optimizer": "sgd", "momentum": 0.5},
+        {"head": "partial-fc", "sample_rate": 0.3},
+        {"kernels": "eigen"},
+    ],
+)
+def test_the_command_that_is_said_to_make_a_profile_makes_that_one(options):
+    job = make_job(**options)
+
+    program, command, *words = shlex.split(how_to_have_one(job))
+
+    assert (program, command) == ("facesim", "profile")
+    asked = profile_command.make_context(command, words).params
+    again = make_job(**{name: value for name, value in asked.items() if name not in ("fresh", "as_json")})
+    files = []
+    for each in (job, again):
+        experiment = each.experiment
+        shape = (experiment.image_size, experiment.image_size, experiment.channels)
+        files.append(profile_file(each, Inputs(UnseenData(experiment.data, shape, ()))))
+    assert files[0] == files[1]
+    assert again.experiment.data_spec.images == job.experiment.data_spec.images

@@ -71,14 +71,20 @@ def test_replays_that_do_not_fit_together_are_refused(rows):
         (("--to-accuracy", "2000"), "no accuracy"),
         (("--model", "compact-cnn", "--profile"), "is of paper-cnn"),
         (("--replayed-epochs", "2"), "4"),
+        (("--data", "s3://a-bucket/faces"), "is read by hosts alone"),
+        (
+            ("--instance-type", "ml.g5.xlarge", "--to-accuracy", "0.5", "--seeds", "1", "--epochs", "4", "--profile"),
+            "nobody knows how fast ml.g5.xlarge trains",
+        ),
     ],
 )
 def test_what_cannot_be_replayed_is_told_before_anything_starts(flags, message, profile, tmp_path, faces):
     if flags[-1] == "--profile":
         profile.save(tmp_path / "profile.json")
         flags = (*flags, tmp_path / "profile.json")
+    data = () if "--data" in flags else ("--data", faces)
 
-    command = facesim_here("replay", "--data", faces, *flags)
+    command = facesim_here("replay", *data, *flags)
 
     assert command.code == 2
-    assert message in command.errors
+    assert message in command.errors and "replaying" not in command.output

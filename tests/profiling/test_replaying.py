@@ -22,9 +22,9 @@ NORMALISED = {"model": "resnet-small", "learning_rate": 1e-8}
 pytestmark = pytest.mark.slow
 
 
-def replayed(options, orders, folder) -> Curve:
+def replayed(options, orders, folder, epochs=None) -> Curve:
     job = make_job(**options)
-    return replay(job, orders, folder, prepare_inputs(job, lambda *_: None), lambda: None)
+    return replay(job, orders, folder, prepare_inputs(job, lambda *_: None), lambda: None, epochs)
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +75,17 @@ def test_a_replay_is_the_same_to_the_bit_each_time_and_one_worker_s_is_single(fa
 
     assert first == second
     np.testing.assert_allclose(first.loss, single.loss, rtol=1e-4)
+
+
+def test_the_first_epochs_that_are_replayed_are_those_of_the_whole_training(faces, tmp_path, profile):
+    options = PLAIN | {"data": str(faces), "epochs": 5, "schedule": "cosine", "strategy": "ps-async", "workers": 2}
+    orders = simulated_orders(profile, workers=2, ps=1, updates=16, epochs=5)
+
+    whole = replayed(options, orders, tmp_path / "whole")
+    first = replayed(options, orders[:2], tmp_path / "first", epochs=2)
+
+    assert len(first.held_out_accuracy) == 2
+    assert first.loss == whole.loss[:2] and first.held_out_loss == whole.held_out_loss[:2]
 
 
 @pytest.mark.parametrize(

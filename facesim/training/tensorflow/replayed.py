@@ -42,15 +42,21 @@ ORDERS = "orders.npz"
 
 
 def train(
-    run_directory: str, threads: int, data_directory: str, checkpoint_directory: str, pretrained: str | None = None
+    epochs: int,
+    run_directory: str,
+    threads: int,
+    data_directory: str,
+    checkpoint_directory: str,
+    pretrained: str | None = None,
 ) -> None:
-    """A chief that trains alone what the run's job would have trained on its cluster."""
+    """A chief that trains alone what the run's job would have trained on its cluster, in its first `epochs`."""
     run = Run(Path(run_directory))
     work_in(run.task_directory("chief-0"), 0)
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     context = open_context(
         run, Path(data_directory), Path(checkpoint_directory), "chief", 0, 0, Path(pretrained) if pretrained else None
     )
+    context.epochs = epochs
     with context.recorder.timed("build_s"):
         replicas = _replicas(context)
     fit(context, replicas)
