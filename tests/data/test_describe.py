@@ -126,6 +126,7 @@ def test_the_command_tells_pairs_and_json_has_them_all(faces, tmp_path):
 class TestManyPicturesAlike:
     """Copies of a picture are compared as one, and counted."""
 
+    @pytest.mark.slow
     def test_thousands_of_copies_take_seconds(self, people, tmp_path):
         copies = 2000
         pictures = [people[0], people[7]]
@@ -150,11 +151,11 @@ class TestManyPicturesAlike:
     def test_they_are_counted_as_they_are_one_by_one(self, people):
         """Also where one picture has copies of two people, on both sides of the split."""
         rng = np.random.default_rng(0)
-        chosen = rng.integers(0, 8, 60)
+        chosen = rng.integers(0, 8, 40)
         images, labels = people[chosen].copy(), chosen % 3
         images[::7] = np.stack([np.asarray(as_jpeg(Image.fromarray(image))) for image in images[::7]])
         labels[::5] = 0
-        part = rng.choice([1, 1, -1, 0], 60)
+        part = rng.choice([1, 1, -1, 0], 40)
 
         found = [pair for alike in alike_pairs(images, labels, part) for pair in alike.pairs()]
 
@@ -177,11 +178,11 @@ class TestManyPicturesAlike:
         assert "1 of the 1 images" in note and "(1 pairs, 0 of them crops; such as a and d)" in note
 
 
-@pytest.mark.parametrize("size", [(1, 40), (40, 1), (1, 1)])
+@pytest.mark.parametrize("size", [(1, 40), (40, 1)])
 def test_a_picture_of_one_pixel_s_width_or_height_is_described(tmp_path, photo, size):
     for name in ("Ana", "Bo"):
-        for k in range(4):
-            photo(f"faces/{'train' if k % 2 else 'test'}/{name}/{k}.png", size if k == 1 else (40, 40))
+        for k, one in enumerate([size, (60, 30), (30, 60), (40, 40)]):  # crops have the shapes of the others
+            photo(f"faces/{'train' if k % 2 else 'test'}/{name}/{k}.png", one)
 
     data = prepare(str(tmp_path / "faces"), image_size=32, cache_dir=tmp_path / "cache")
 
