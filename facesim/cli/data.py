@@ -127,11 +127,12 @@ def describe(source: str, near: float, detector: str | None, as_json: bool, **op
     else:
         with click.progressbar(length=len(prepared.labels), label="looking for duplicates", file=sys.stderr) as bar:
             description = describe_data(prepared, spec, near, lambda done, _: bar.update(done - bar.pos))
-    sizes = original_sizes(source, job.experiment.image_size)
+    features = (job.experiment.image_feature, job.experiment.label_feature)
+    sizes = original_sizes(source, job.experiment.image_size, *features)
     faces = None
     if detect:
         with _bar("looking for faces") as progress:
-            faces = count_faces(Path(source), detect, progress)
+            faces = count_faces(Path(source), detect, progress, *features)
     if as_json:
         face_counts = {} if faces is None else {"faces": asdict(faces)}
         echo_json({**asdict(description), "original_sizes": sizes and asdict(sizes), **face_counts})

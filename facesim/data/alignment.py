@@ -95,7 +95,7 @@ def find_faces(picture: Image.Image, detector: Detector) -> list[Face]:
     framed = Image.new("RGB", (small.width + 2 * margin, small.height + 2 * margin), (128, 128, 128))
     framed.paste(small, (margin, margin))
     # Landmarks that are all in one pixel are no face's, and could not be turned and scaled.
-    found = [face for face in detector(np.asarray(framed)) if np.ptp(face.landmarks) >= 1]
+    found = [face for face in detector(np.asarray(framed)) if np.ptp(face.landmarks, axis=0).max() >= 1]
     faces = [Face((face.landmarks - margin) / scale, face.area / scale**2) for face in found]
     return sorted(faces, key=lambda face: -face.area)
 
@@ -133,14 +133,22 @@ def align_folder(
     return Aligned(written, *map(tuple, (several, without, unreadable)), listing.unused)
 
 
-def count_faces(source: Path, detector: Detector, progress: Progress = lambda *_: None) -> Faces:
-    """How many faces the images of the folder `source` show.
+def count_faces(
+    source: Path,
+    detector: Detector,
+    progress: Progress = lambda *_: None,
+    image_feature: str | None = None,
+    label_feature: str | None = None,
+) -> Faces:
+    """How many faces the images of the folder `source` show. `image_feature` and `label_feature` are as `prepare` takes
+    them.
 
     Raises:
         InputError: it is no folder of people.
     """
     one, several, without, unreadable = 0, list[str](), list[str](), list[BadFile]()
-    for path, picture, faces in _looked_at(listing_of(source), source.resolve(), detector, "looking", progress):
+    listing = listing_of(source, image_feature, label_feature)
+    for path, picture, faces in _looked_at(listing, source.resolve(), detector, "looking", progress):
         if isinstance(picture, BadFile):
             unreadable.append(picture)
         elif len(faces) == 1:

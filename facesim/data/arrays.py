@@ -22,8 +22,8 @@ import psutil
 
 from facesim.data.archives import check_alone
 from facesim.data.labels import Label, label_of_numbers, notes_on_names, people_of, same_names, whole
-from facesim.data.parts import PARTS, part_called
-from facesim.data.tables import SPLIT_COLUMNS, notes_on_splits
+from facesim.data.parts import PART_WORD, PARTS, part_called
+from facesim.data.tables import SPLIT_COLUMNS, notes_on_splits, split_column
 from facesim.util.errors import InputError
 from facesim.util.unused import Tally, Unused
 
@@ -33,8 +33,7 @@ _MEMORY_SHARE = 0.5
 #: More arrays than any data set has.
 _MOST_ARRAYS = 1000
 
-_SPLIT = "train(?:ing)?|test(?:ing)?|val(?:id(?:ation)?)?|dev"
-_SPLIT_NAME = re.compile(rf"(?:(?P<first>{_SPLIT})[_. -]?(?P<rest>.+)|(?P<begin>.+?)[_. -]?(?P<last>{_SPLIT}))")
+_SPLIT_NAME = re.compile(rf"(?:(?P<first>{PART_WORD})[_. -]?(?P<rest>.+)|(?P<begin>.+?)[_. -]?(?P<last>{PART_WORD}))")
 _BY_POSITION = re.compile(r"arr_\d+")
 _IMAGES = frozenset({"images", "image", "imgs", "img", "x", "data", "faces", "pixels"})
 _LABELS = frozenset({"labels", "label", "y", "target", "targets", "identity", "identities", "person", "people"})
@@ -100,8 +99,8 @@ def read_npz(path: Path) -> Npz:
             check_alone(archive, path)
             headers = _headers(archive, path)
             parts, names_key = _chosen(headers, path)
-            split_key = _split_key(headers, parts)
-            used = [*(key for part in parts for key in part[:2]), *filter(None, (names_key, split_key))]
+            split_keys = _split_keys(headers, parts)
+            used = [*(key for part in parts for key in part[:2]), *filter(None, [names_key]), *split_keys]
             _check_memory(sum(headers[key].bytes for key in used), path)
             arrays = {key: _array(archive, key) for key in used}
     except InputError:
@@ -114,13 +113,16 @@ def read_npz(path: Path) -> Npz:
     scale, range_notes = _range(images, " and ".join(part.images for part in parts), path)
     labels = [label for part in parts for label in _labels(arrays[part.labels], len(arrays[part.images]), part, path)]
     people = people_of(labels, str(path)) if names_key is None else _named(labels, arrays[names_key], path)
+    texts = {key: _texts(arrays[key]) for key in split_keys}
+    split_key = split_column(texts)
     tally = Tally()
-    for key in headers.keys() - set(used):
-        tally.add("array that is not needed", key, "array")
+    for key in headers:
+        if key not in used or (key in split_keys and key != split_key):
+            tally.add("array that is not needed", key, "array")
     called = [part.split for part in parts for _ in arrays[part.images]]
     split_notes = list[str]()
     if split_key:
-        called = _texts(arrays[split_key])
+        called = texts[split_key]
         split_notes = list(notes_on_splits(split_key, Counter(called), "array"))
     return Npz(
         np.array(people[0], np.int32),
@@ -204,13 +206,13 @@ def _chosen(headers: dict[str, _Header], path: Path) -> tuple[list[_Part], str |
     return parts, None if labels_are_texts or names in {part.labels for part in parts} else names
 
 
-def _split_key(headers: dict[str, _Header], parts: Sequence[_Part]) -> str | None:
-    """The array with the name of each image's part of a split, where the images are not in arrays of the parts."""
+def _split_keys(headers: dict[str, _Header], parts: Sequence[_Part]) -> list[str]:
+    """The arrays of texts that may name each image's part of a split, where there are no arrays of the parts."""
     if len(parts) > 1 or parts[0].split:
-        return None
+        return []
     count, taken = headers[parts[0].images].shape[0], parts[0].labels
     texts = (key for key, header in headers.items() if header.dtype.kind in "US" and header.shape == (count,))
-    return next((key for key in texts if key.lower() in SPLIT_COLUMNS and key != taken), None)
+    return [key for key in texts if key.lower() in SPLIT_COLUMNS and key != taken]
 
 
 def _stem(key: str) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, groupby
 from pathlib import Path
@@ -23,10 +23,9 @@ from facesim.data.decode import BadFile, Wanted, decode, decode_bytes
 from facesim.data.labels import Label, label_of_value, people_of
 from facesim.data.layouts import some
 from facesim.data.parts import NO_PART, part_called
-from facesim.data.shards import check_complete, parts_of
-from facesim.data.tables import SPLIT_COLUMNS, notes_on_splits
+from facesim.data.shards import complete_set, parts_of
+from facesim.data.tables import SPLIT_COLUMNS, notes_on_splits, split_column
 from facesim.data.tfrecord import IMAGE_FEATURES, LABEL_FEATURES
-from facesim.data.walk import system_name
 from facesim.util.errors import InputError
 from facesim.util.files import open_regular, read_text, why_unread
 from facesim.util.unused import Tally, printable
@@ -45,14 +44,15 @@ _REMEDY = "Copy or download it again."
 
 
 class Columns(NamedTuple):
-    """Which columns of a table are read: the image's, the label's with the names of its numbers, if it has these, and
-    that of texts which says the part of a split, if there is one; and others that are called as labels usually are.
+    """Which columns of a table are read: the image's, and the label's with the names of its numbers, if it has these;
+    those of texts that may say the part of a split, by their names in lower case; and others that are called as labels
+    usually are.
     """
 
     image: str
     label: str
     names: Sequence[str] | None
-    split: str | None
+    splits: Mapping[str, str]
     others: tuple[str, ...]
 
 
@@ -71,10 +71,7 @@ def files_of(path: Path) -> list[Path]:
         return [path]
     if is_saved(path):
         return _saved(path)
-    candidates = sorted(file for suffix in SUFFIXES for file in path.rglob(f"*{suffix}") if file.is_file())
-    files = [file for file in candidates if not any(map(system_name, file.relative_to(path).parts))]
-    check_complete(path, files)
-    return files
+    return complete_set(path, (file for suffix in SUFFIXES for file in path.rglob(f"*{suffix}") if file.is_file()))
 
 
 def used_of(path: Path) -> list[Path]:
@@ -105,12 +102,11 @@ def _saved(folder: Path) -> list[Path]:
 def source(path: Path, wanted: Wanted) -> Source:
     """The images of the tables that `path` names."""
     files, root = files_of(path), path if path.is_dir() else path.parent
-    columns = (wanted.image_feature, wanted.label_feature)
 
     def open_content() -> Content:
         return content_of(list(zip(files, parts_of(files, root))), root, wanted)
 
-    return Source(path.resolve().stem, [fingerprint(root, files), columns], open_content)
+    return Source(path.resolve().stem, [fingerprint(root, files), wanted.features], open_content)
 
 
 def content_of(
@@ -127,13 +123,15 @@ def content_of(
     tally, labels, image_parts, others = Tally(), list[Label](), list[int](), dict[str, None]()
     files, rows = array("i"), array("q")  # of each image the number of its file, and its row there
     of_file, splits = list[Columns](), dict[str, Counter[str]]()
+    split_called = _split_called([file for file, _ in parts], wanted)
     for number, (file, part) in enumerate(parts):
         with _reading(file) as (schema, batches):
             columns = _columns(schema, file, wanted)
             of_file.append(columns)
             others |= dict.fromkeys(columns.others)
+            split_in = columns.splits.get(split_called)
             row = 0
-            for value, split in _labels_and_splits(batches, columns):
+            for value, split in _labels_and_splits(batches, columns.label, split_in):
                 label = _label(value, columns, f"{file}: row {row:,}")
                 if label is None:
                     tally.add("a row without a label", f"{_shown(file, root)} row {row}", "row")
@@ -143,8 +141,8 @@ def content_of(
                     rows.append(row)
                     named = part_called(split)
                     image_parts.append(part if named == NO_PART else named)
-                    if columns.split is not None:
-                        splits.setdefault(columns.split, Counter())[split] += 1
+                    if split_in is not None:
+                        splits.setdefault(split_in, Counter())[split] += 1
                 row += 1
         if not row:
             tally.add("a file without a row", _shown(file, root))
@@ -176,11 +174,27 @@ def content_of(
     return Content.of(people, pictures, origin, parts=image_parts, unused=tally.counted, notes=notes)
 
 
-def _labels_and_splits(batches: Any, columns: Columns) -> Iterator[tuple[Any, str]]:
+def _split_called(files: Sequence[Path], wanted: Wanted) -> str | None:
+    """What the column is called, in lower case, that says the part of a split, by what all of the files say there."""
+    said = dict[str, set[str]]()
+    for file in files:
+        with _reading(file) as (schema, _):
+            said |= {name: set() for name in _columns(schema, file, wanted).splits}
+    if len(said) > 1:  # else there is nothing to choose from, and nothing has to be read twice
+        for file in files:
+            with _reading(file) as (schema, batches):
+                there = _columns(schema, file, wanted).splits
+                for batch in batches([*there.values()]) if there else ():
+                    for name, column in there.items():
+                        said[name].update(filter(None, batch.column(column).to_pylist()))
+    return split_column(said)
+
+
+def _labels_and_splits(batches: Any, label: str, split: str | None) -> Iterator[tuple[Any, str]]:
     """Of each row the label's cell, and what its split is called, empty where it has none."""
-    for batch in batches([columns.label, *([columns.split] if columns.split else [])]):
-        labels = batch.column(columns.label).to_pylist()
-        splits = batch.column(columns.split).to_pylist() if columns.split else [None] * len(labels)
+    for batch in batches([label, *([split] if split else [])]):
+        labels = batch.column(label).to_pylist()
+        splits = batch.column(split).to_pylist() if split else [None] * len(labels)
         yield from ((label, split or "") for label, split in zip(labels, splits, strict=True))
 
 
@@ -234,9 +248,9 @@ def _columns(schema: pyarrow.Schema, file: Path, wanted: Wanted) -> Columns:
         )
     names = features.get(label, {}).get("names")
     others = () if wanted.label_feature else tuple(name for name in (*LABEL_FEATURES, *classes) if name in able)
-    texts = {field.name.lower(): field.name for field in schema if _is_text(field.type)}
-    split = next((texts[name] for name in SPLIT_COLUMNS if name in texts and texts[name] not in (image, label)), None)
-    return Columns(image, label, names, split, tuple(dict.fromkeys(name for name in others if name != label)))
+    texts = [field.name for field in schema if _is_text(field.type) and field.name not in (image, label)]
+    splits = {name.lower(): name for name in texts if name.lower() in SPLIT_COLUMNS}
+    return Columns(image, label, names, splits, tuple(dict.fromkeys(name for name in others if name != label)))
 
 
 def _chosen(named: str | None, able: Sequence[str], usual: Iterable[str]) -> str | None:

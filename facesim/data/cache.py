@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import threading
@@ -40,14 +41,17 @@ _AGAIN_S = 1.0
 _LOCK = "lock"
 _STALE_S = 24 * 3600
 
+#: What `made_once` calls a folder that it writes or puts aside: FACESIM_CACHE may name one that holds other things.
+_LEFT_OVER = re.compile(r"\.[0-9a-f]{24}\.[0-9a-f]{32}(\.old)?")
+
 _Made = TypeVar("_Made")
 
 
 def made_once(
     cache_dir: Path, key: str, write: Callable[[Path], str | None], load: Callable[[Path], _Made]
 ) -> tuple[_Made, str | None]:
-    """What `load` reads from the folder `key` of `cache_dir`, which `write` makes if it is not there; and, where it was
-    there and damaged, why it was made again.
+    """What `load` reads from the folder `key`, 24 hexadecimal digits, of `cache_dir`, which `write` makes if it is not
+    there; and, where it was there and damaged, why it was made again.
 
     write returns None, or what the folder is called in place of `key`, so that it is used now and not found again. load
     raises InputError for a folder that is no use. Ended early, by SIGTERM too, it leaves nothing behind.
@@ -214,7 +218,9 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _remove_left_over(cache_dir: Path) -> None:
     """Remove what killed preparations left: those whose lock nobody holds, and those too old to be going on."""
-    for left_over in cache_dir.glob(".*.*"):
+    for left_over in cache_dir.iterdir():
+        if not _LEFT_OVER.fullmatch(left_over.name):
+            continue
         try:
             if left_over.is_dir() and (_abandoned(left_over) or time.time() - left_over.stat().st_mtime > _STALE_S):
                 shutil.rmtree(left_over, ignore_errors=True)

@@ -67,12 +67,14 @@ class Source:
     """A name, what determines the content (as JSON-able data, cheap to have) and how to open it (maybe slow).
 
     `within`: it is a folder, and all of it lies there, so that it is the same while `walk.snapshot` of the folder is.
+    `nameless`: in it nothing is called as `Wanted.image_feature` and `label_feature` could say.
     """
 
     name: str
     fingerprint: Any
     open: Callable[[], Content]
     within: bool = False
+    nameless: bool = False
 
 
 def tested_with(trained: Source, tested: Source, split: str) -> Source:

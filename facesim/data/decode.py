@@ -61,7 +61,7 @@ class Wanted:
     """What is asked of a source: the images' size and channels, what to render, whom to leave out, and where to report
     progress.
 
-    `image_feature` and `label_feature` name them in files of many images; None looks for the usual names. To
+    `image_feature` and `label_feature` name them in files and lists of many images; None looks for the usual names. To
     `first_frames` is added where each image is that has more than the one frame, or page, which is read of it, and to
     `unread_now` where each is that could not be read for want of memory or by a fault of the system, and may be yet.
     """
@@ -75,6 +75,11 @@ class Wanted:
     label_feature: str | None = None
     first_frames: list[str] = field(default_factory=list)
     unread_now: list[str] = field(default_factory=list)
+
+    @property
+    def features(self) -> tuple[str | None, str | None]:
+        """What the image and the label are called, None where they have their usual names."""
+        return self.image_feature, self.label_feature
 
 
 def read_image(path: Path, image_size: int, channels: int) -> np.ndarray:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 
 import numpy as np
 
 from facesim.data.decode import BadFile
-from facesim.data.duplicates import NEAR, Pair, cropped_pairs, near_pairs
+from facesim.data.duplicates import NEAR, Alike, Pair, alike_pairs
+from facesim.data.identity import digests_of
 from facesim.data.opening import opened
 from facesim.data.prepared import PreparedData
 from facesim.data.sources import listing_of, resolve
-from facesim.data.tables import read_csv
+from facesim.data.tables import read_table
 from facesim.spec.data import DataSpec
 from facesim.util.unused import Unused
 
@@ -58,18 +58,21 @@ class Sizes:
     scaled_up: int
 
 
-def original_sizes(source: str, image_size: int) -> Sizes | None:
+def original_sizes(
+    source: str, image_size: int, image_feature: str | None = None, label_feature: str | None = None
+) -> Sizes | None:
     """The sizes of the image files that `source` names, by their headers alone; None where it is not files of images.
+    `image_feature` and `label_feature` are as `prepare` takes them.
 
     Raises:
         InputError: `source` cannot be used.
     """
     kind, location = resolve(source)
-    listed = {"folder": lambda folder: listing_of(folder).examples, "csv": read_csv}.get(kind)
-    if listed is None or location is None:
+    read = {"folder": listing_of, "csv": read_table}.get(kind)
+    if read is None or location is None:
         return None
     sizes = []
-    for example in listed(location):
+    for example in read(location, image_feature, label_feature).examples:
         try:
             with opened(example.path) as image:
                 sizes.append(image.size)
@@ -127,27 +130,26 @@ def describe(
     images = np.asarray(data.images)
     per_identity = np.bincount(data.labels, minlength=len(data.names))
     groups = [group for group in data.groups if group is not None]
-    distinct = {hashlib.blake2b(image, digest_size=16).digest() for image in images}
+    distinct = set(digests_of(images))
     part = np.zeros(len(images), np.int8)  # 1: trained on, -1: tested, 0: neither
     trained, tested = data.split(spec)
     part[trained], part[tested] = 1, -1
 
     counts = {"all": 0, "across_split": 0, "across_identities": 0}
 
-    def counted() -> Iterator[Pair]:
-        seen = set()
-        for pair in chain(near_pairs(images, near), cropped_pairs(images, data.labels, part, progress=progress)):
-            if pair[:2] in seen:
-                continue
-            seen.add(pair[:2])
-            counts["all"] += 1
-            counts["across_split"] += int(part[pair.first] * part[pair.second] < 0)
-            counts["across_identities"] += int(data.labels[pair.first] != data.labels[pair.second])
-            yield pair
+    def counted() -> Iterator[Alike]:
+        for alike in alike_pairs(images, data.labels, part, near, cropping=progress):
+            first, second = alike.pair[:2]
+            counts["all"] += alike.count
+            counts["across_split"] += alike.count if part[first] * part[second] < 0 else 0
+            counts["across_identities"] += alike.count if data.labels[first] != data.labels[second] else 0
+            yield alike
 
-    closest = heapq.nsmallest(
-        LISTED, counted(), key=lambda pair: (not pair.identical, pair.distance, pair.first, pair.second)
-    )
+    def likeness(pair: Pair) -> tuple[bool, float, int, int]:
+        return not pair.identical, pair.distance, pair.first, pair.second
+
+    alike = heapq.nsmallest(LISTED, counted(), key=lambda alike: likeness(alike.pair))
+    closest = heapq.nsmallest(LISTED, chain.from_iterable(islice(one.pairs(), LISTED) for one in alike), key=likeness)
     origins = data.origins if closest else []
     suspects = tuple(
         Suspect(

@@ -8,13 +8,16 @@ in Zauner (2010), "Implementation and benchmarking of perceptual image hash func
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from facesim.data.identity import digests_of
 from facesim.data.parts import TRAIN
 from facesim.data.splits import images_of_each
 
@@ -69,25 +72,100 @@ class Pair(NamedTuple):
     cropped: bool = False
 
 
+class Alike(NamedTuple):
+    """Pairs that are alike in all but their place: each of the images `one` with each of `other`, indices in ascending
+    order, or where these are the same images, with each other. `pair` is the first of them.
+    """
+
+    pair: Pair
+    one: Sequence[int]
+    other: Sequence[int]
+
+    @property
+    def count(self) -> int:
+        """How many pairs they are."""
+        copies = len(self.one)
+        return copies * (copies - 1) // 2 if self.one is self.other else copies * len(self.other)
+
+    def pairs(self) -> Iterator[Pair]:
+        """Each of them, in order of its images."""
+        sides = [(first, self.other) for first in self.one]
+        if self.one is not self.other:
+            sides += [(first, self.one) for first in self.other]
+        for first, partners in sorted(sides):
+            for second in partners[bisect_right(partners, first) :]:
+                yield self.pair._replace(first=first, second=second)
+
+
+def alike_pairs(
+    images: Images,
+    labels: np.ndarray,
+    part: np.ndarray,
+    near: float = NEAR,
+    comparing: Callable[[int, int], None] = lambda *_: None,
+    cropping: Callable[[int, int], None] = lambda *_: None,
+) -> Iterator[Alike]:
+    """Pairs of images that look the same: `near_pairs` and, beside these, `cropped_pairs`, each pair once.
+
+    Copies of one picture, to the last pixel, that are of one person and on one side of the split are compared as one,
+    so many pictures alike take no longer than few. `comparing` and `cropping` are called with the work done and due.
+    """
+    copies = _copies(images, labels, part)
+    for same in copies.values():
+        if len(same) > 1:
+            yield Alike(Pair(same[0], same[1], 0.0, True), same, same)
+    firsts = np.array(list(copies))
+    found = set()
+    for pair in near_pairs(images, near, comparing, firsts):
+        if labels[pair.first] == labels[pair.second] and part[pair.first] * part[pair.second] < 0:
+            found.add(pair[:2])  # which may be found as a crop, too
+        yield Alike(pair, copies[pair.first], copies[pair.second])
+    part_of_firsts = np.zeros_like(part)
+    part_of_firsts[firsts] = part[firsts]
+    for pair in cropped_pairs(images, labels, part_of_firsts, progress=cropping):
+        if pair[:2] not in found:
+            yield Alike(pair, copies[pair.first], copies[pair.second])
+
+
+def _copies(images: Images, labels: np.ndarray, part: np.ndarray) -> dict[int, list[int]]:
+    """Which images are copies of one picture, to the last pixel, of one person, on one side of the split: by the first
+    of them, ascending.
+    """
+    copies: dict[Hashable, list[int]] = {}
+    for start in range(0, len(images), _CHUNK):
+        for index, digest in enumerate(digests_of(images[start : start + _CHUNK]), start):
+            copies.setdefault((digest, int(labels[index]), int(part[index])), []).append(index)
+    return {same[0]: same for same in copies.values()}
+
+
 def near_pairs(
-    images: Images, near: float = NEAR, progress: Callable[[int, int], None] = lambda *_: None
+    images: Images,
+    near: float = NEAR,
+    progress: Callable[[int, int], None] = lambda *_: None,
+    among: np.ndarray | None = None,
 ) -> Iterator[Pair]:
-    """Pairs of images, uint8 (n, height, width, channels), whose hashes differ in at most the share `near`, each once.
+    """Pairs of images, uint8 (n, height, width, channels), whose hashes differ in at most the share `near`, each once;
+    `among`: of those at these indices alone, ascending.
 
     Up to 20,000 images these are all; of more nearly all, in time that grows little faster than their number.
     `progress` is called with the work done and due.
     """
-    for first, second, distance in _near(hashes_of(images, np.arange(len(images))), near, progress):
-        yield Pair(first, second, distance, bool(np.array_equal(images[first], images[second])))
+    among = np.arange(len(images)) if among is None else among
+    for one, other, distance in _near(hashes_of(images, among), near, progress):
+        first, second = int(among[one]), int(among[other])
+        identical = distance == 0 and bool(np.array_equal(images[first], images[second]))
+        yield Pair(first, second, distance, identical)
 
 
 def near_across(hashes: np.ndarray, others: np.ndarray, near: float = NEAR) -> np.ndarray:
     """Which of `hashes`, (n, 32) of `hashes_of`, differ from one of `others` in at most the share `near`: bool (n,)."""
-    close = np.zeros(len(hashes), bool)
-    for first, second, _ in _near(np.concatenate([hashes, others]), near, lambda *_: None):
-        if first < len(hashes) <= second:
+    # Each different one once: of many pictures alike there would be very many pairs.
+    (different, place), others = np.unique(hashes, axis=0, return_inverse=True), np.unique(others, axis=0)
+    close = np.zeros(len(different), bool)
+    for first, second, _ in _near(np.concatenate([different, others]), near, lambda *_: None):
+        if first < len(different) <= second:
             close[first] = True
-    return close
+    return close[place.reshape(-1)]
 
 
 def cropped_pairs(
@@ -114,15 +192,21 @@ def cropped_pairs(
             whole = np.concatenate([_signs(picture[None]) for picture in pictures])
             # Crops have the shapes of the pictures that they are compared with.
             shapes = {min(_SHAPES, key=partial(_unlike, picture)) for picture in pictures}
-            closest: dict[tuple[int, int], float] = {}
-            for one, distances in zip(group, pool.map(partial(_nearest_crop, whole=whole, shapes=shapes), pictures)):
-                for place in np.flatnonzero((distances <= near) & (part[group] == -part[one])):
-                    pair = min(one, group[place]), max(one, group[place])
-                    closest[pair] = min(distances[place], closest.get(pair, 1.0))
+            # How close each image comes to each of the other side, by a crop of either.
+            sides = [np.flatnonzero(part[group] == side) for side in (1, -1)]
+            closest = np.full([len(side) for side in sides], 1.0)
+            crops = pool.map(partial(_nearest_crop, whole=whole, shapes=shapes), pictures)
+            for place, distances in enumerate(crops):
+                side = 0 if part[group[place]] > 0 else 1
+                of_one = np.moveaxis(closest, side, 0)[np.searchsorted(sides[side], place)]
+                np.minimum(of_one, distances[sides[1 - side]], out=of_one)
                 done += 1
                 progress(done, due)
-            for (first, second), distance in sorted(closest.items()):
-                yield Pair(int(first), int(second), float(distance), False, True)
+            rows, columns = np.nonzero(closest <= near)
+            pairs = np.sort(np.stack([group[sides[0][rows]], group[sides[1][columns]]], axis=1), axis=1)
+            distances = closest[rows, columns]
+            for place in np.lexsort((pairs[:, 1], pairs[:, 0])):
+                yield Pair(*pairs[place].tolist(), float(distances[place]), False, True)
 
 
 def notes_across(
@@ -137,23 +221,47 @@ def notes_across(
     """
     part = np.where(parts == TRAIN, 1, -1)
     compared = partial(progress, "comparing images")
-    pairs = [pair for pair in near_pairs(images, progress=compared) if part[pair.first] * part[pair.second] < 0]
-    pairs += cropped_pairs(images, labels, part, progress=compared)
-    twins = {pair.second if part[pair.first] > 0 else pair.first for pair in pairs}
+    twins: dict[int, int] = {}  # copies of each picture that is not to train on
+    every, crops, of_two = _Told(origins), _Told(origins), _Told(origins)
+    for alike in alike_pairs(images, labels, part, comparing=compared, cropping=compared):
+        first, second = alike.pair[:2]
+        if part[first] * part[second] > 0:
+            continue
+        twin, copies = (first, alike.one) if part[first] < 0 else (second, alike.other)
+        twins[twin] = len(copies)
+        every.add(alike)
+        if alike.pair.cropped:
+            crops.add(alike)
+        if labels[first] != labels[second]:
+            of_two.add(alike)
     if not twins:
         return []
-    cropped = len({pair[:2] for pair in pairs if pair.cropped} - {pair[:2] for pair in pairs if not pair.cropped})
-    shown = "; ".join(f"{origins[pair.first]} and {origins[pair.second]}" for pair in pairs[:3])
     notes = [
-        f"{len(twins):,} of the {int(np.sum(part < 0)):,} images that are not to train on look the same as images "
-        f"to train on ({len(pairs):,} pairs, {cropped:,} of them crops; such as {shown}): what is reached on them "
-        f"flatters. facesim data describe lists them.",
+        f"{sum(twins.values()):,} of the {int(np.sum(part < 0)):,} images that are not to train on look the same as "
+        f"images to train on ({every.count:,} pairs, {crops.count:,} of them crops; such as {every.shown}): what is "
+        f"reached on them flatters. facesim data describe lists them.",
     ]
-    of_two = [pair for pair in pairs if labels[pair.first] != labels[pair.second]]
-    if of_two:
-        shown = "; ".join(f"{origins[pair.first]} and {origins[pair.second]}" for pair in of_two[:3])
-        notes.append(f"{len(of_two):,} of these pairs are of two people ({shown}): of each, one name may be wrong.")
+    if of_two.count:
+        notes.append(
+            f"{of_two.count:,} of these pairs are of two people ({of_two.shown}): of each, one name may be wrong."
+        )
     return notes
+
+
+class _Told:
+    """How many pairs there are of some kind, and the places of the first ones."""
+
+    def __init__(self, origins: Sequence[str]):
+        self._origins, self._first = origins, list[Pair]()
+        self.count = 0
+
+    def add(self, alike: Alike) -> None:
+        self.count += alike.count
+        self._first += islice(alike.pairs(), 3 - len(self._first))
+
+    @property
+    def shown(self) -> str:
+        return "; ".join(f"{self._origins[pair.first]} and {self._origins[pair.second]}" for pair in self._first)
 
 
 def hashes_of(images: Images, indices: np.ndarray) -> np.ndarray:
@@ -271,7 +379,7 @@ def _nearest_crop(picture: np.ndarray, whole: np.ndarray, shapes: Iterable[float
     """
     height, width = picture.shape
     sizes = {
-        (round(share * min(height, width / shape)), round(share * min(width, height * shape)))
+        (max(1, round(share * min(height, width / shape))), max(1, round(share * min(width, height * shape))))
         for shape in shapes
         for share in _CROPS
     }

@@ -49,8 +49,8 @@ def source(text: str, wanted: Wanted) -> Source:
     def open_content() -> Content:
         return content_of(parts, root, wanted, paths=True, notes=commit)
 
-    columns = (wanted.image_feature, wanted.label_feature)
-    return Source(match["name"], [fingerprint(root, [file for file, _ in parts]), columns], open_content)
+    known_by = [fingerprint(root, [file for file, _ in parts]), wanted.features]
+    return Source(match["name"], known_by, open_content)
 
 
 def _fetched(name: str, configuration: str | None, revision: str | None, shown: str, wanted: Wanted) -> dict[str, Any]:

@@ -63,8 +63,8 @@ def look_through(root: Path) -> Listing:
 
     - one folder an identity: `Name/*.jpg`, LFW `Name/Name_0001.jpg`, ORL `s1/1.pgm`, VGGFace2 `n000002/0001_01.jpg`;
       images in folders deeper inside an identity's folder belong to that identity
-    - the same below `train/`, `test/` and `val/`, which are a split (`Example.part`); an identity found in several of
-      them is one identity
+    - the same below `train/`, `test/` and `val/`, which are a split (`Example.part`), or with these inside each
+      identity's folder; an identity found in several of them is one identity
     - Yale: `subject01.glasses`, with or without an image suffix, all in one folder
     - the "Selfies & ID Images" tree `11_sets_Hispanics/<set>_..._name_<Name>/*.jpg`: `group` is the set folder's
       name, and people who share a first name stay distinct by the set's id
@@ -184,7 +184,12 @@ def _folders_or_yale(root: Path, relative: dict[Path, list[str]]) -> list[Exampl
     if all(part_called(parts[0]) != NO_PART and len(parts) > 2 for parts in relative.values()):
         relative = {image: parts[1:] for image, parts in relative.items()}
 
-    direct = {parts[0] for parts in relative.values() if len(parts) == 2}
+    # Images of a person may lie in folders of the parts of a split.
+    direct = {
+        parts[0]
+        for parts in relative.values()
+        if len(parts) == 2 or (len(parts) == 3 and part_called(parts[1]) != NO_PART)
+    }
     unclear = sorted({parts[0] for parts in relative.values()} - direct, key=natural_key)
     if unclear:
         raise InputError(

@@ -29,6 +29,9 @@ _WORDS = {
 _ENDS = ("", *(between + end for between in ("", " ", "_", "-") for end in ("set", "data", "images")))
 _PART_OF_WORD = {word + end: part for part, words in _WORDS.items() for word in words for end in _ENDS}
 
+#: A regular expression of the words that parts are called by, the longest first.
+PART_WORD = "|".join(sorted((re.escape(word) for words in _WORDS.values() for word in words), key=len, reverse=True))
+
 
 def part_called(name: str) -> int:
     """The part that is called `name`, in any case, such as `Training` or `Test Set`; NO_PART if none is."""
@@ -47,8 +50,12 @@ def parts_of_places(places: Sequence[Sequence[str]]) -> list[int]:
 
 
 def words_of(name: str) -> list[str]:
-    """What of a file's name may be called as a part, such as `train` of `faces-train-00001-of-00004`."""
-    return re.split(r"[^a-z]+", name.lower())
+    """What of a file's name may be called as a part, such as `train` of `faces-train-00001-of-00004`: its words, each
+    with the next one, joined by a dash, where only both together are called as one, as `held-out` is.
+    """
+    words = re.split(r"[^a-z]+", name.lower())
+    pairs = (f"{one}-{other}" for one, other in zip(words, [*words[1:], ""]))
+    return [pair if part_called(word) == NO_PART != part_called(pair) else word for word, pair in zip(words, pairs)]
 
 
 def kept_split(

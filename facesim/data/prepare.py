@@ -48,7 +48,7 @@ from facesim.data.stored import StoredImages, store, write_index
 from facesim.data.walk import snapshot
 from facesim.util.errors import InputError
 from facesim.util.files import read_text, write_text
-from facesim.util.unused import Tally, Unused
+from facesim.util.unused import Tally, Unused, printable
 from facesim.util.unused import in_words as unused_in_words
 
 #: What `_key` returns.
@@ -87,7 +87,8 @@ def prepare(
     max_bad_files: the share of all files, 0..1, that may be unreadable; these are skipped and listed in `bad_files`.
     min_images: identities with fewer images listed are left out; None leaves none out (for "lfw": 15).
     decoded: keep the decoded images; if not, only where each lies and how it is turned, which takes image files.
-    image_feature, label_feature: what they are called in TFRecord files; None looks for the usual names.
+    image_feature, label_feature: what they are called in a table, in TFRecord files or in a tar's samples; None looks
+        for the usual names.
     progress: called with a phase ("rendering", "decoding", "downloading"), images done and images due.
 
     Raises InputError, with what to do, for a source that cannot be used.
@@ -108,10 +109,13 @@ def prepare(
     def look() -> tuple[str, Callable[[Path], str | None], bool]:
         """The key of what is prepared, what writes it to a folder, and whether all of it lies within its folders."""
         kind, image_source = find_source(source, wanted)
-        kinds, written_split = [kind], split
+        kinds, written_split, nameless = [kind], split, image_source.nameless
         if test is not None:
             kind, tested = find_source(test, wanted)
             kinds, image_source, written_split = [*kinds, kind], tested_with(image_source, tested, split), "own"
+            nameless = nameless and tested.nameless
+        if nameless:
+            _check_nothing_is_named(image_source.name, image_feature=image_feature, label_feature=label_feature)
 
         def write(new: Path) -> str | None:
             sha256 = _write(new, image_source.name, image_source.open(), wanted, max_bad_files, decoded, written_split)
@@ -132,6 +136,20 @@ def prepare(
             key_file.parent.mkdir(exist_ok=True)
             write_text(key_file, key)
     return data
+
+
+def _check_nothing_is_named(source: str, **features: str | None) -> None:
+    """Raises InputError if options name an image or a label where there are no names to choose from."""
+    for option, value in features.items():
+        if value is not None:
+            shown = f"--{option.replace('_', '-')}"
+            raise InputError(
+                f"{shown} {printable(value)} means nothing to {source}: it names a column of a CSV, a metadata.csv, a "
+                f"Parquet or an Arrow file, a feature of TFRecord files, or a suffix of a tar's samples. Leave it out.",
+                field=option,
+                value=value,
+                remedy="leave it out",
+            )
 
 
 def _key_file(cache_dir: Path, sources: Sequence[str], options: Any) -> Path | None:
@@ -167,13 +185,14 @@ def keep_prepared(
     groups: Sequence[str | None],
     bad_files: Sequence[BadFile],
     unused: Sequence[Unused],
-    notes: Sequence[str],
+    source_notes: Sequence[str],
     origins: Sequence[str],
     parts: np.ndarray | None,
 ) -> PreparedData:
     """Keep images as a prepared data set, or find it ready; `content` is JSON-able and says what determines it.
 
-    pixels: uint8 (any, height, width, channels), some images at a time, in the order of `labels`, int32.
+    pixels: uint8 (any, height, width, channels), some images at a time, in the order of `labels`, int32. Notes on the
+    split that `parts` are, if there is one, are made of these images.
     """
 
     def write(directory: Path) -> None:
@@ -182,9 +201,11 @@ def keep_prepared(
             for some_images in pixels:
                 file.write(some_images.tobytes())
                 digest.update(some_images.tobytes())
+        split_notes = _notes_on_split(mapped(directory, len(labels), image_shape), labels, parts, origins)
         _write_facts(
-            directory, name, image_shape, labels, names, groups, bad_files, unused, notes, origins, parts, digest
-        )
+            directory, name, image_shape, labels, names, groups, bad_files, unused, split_notes, source_notes,
+            origins, parts, digest,
+        )  # fmt: skip
 
     return _once(cache_dir, _key(content), write)
 
@@ -194,7 +215,7 @@ def _once(cache_dir: Path, key: str, write: Callable[[Path], str | None]) -> Pre
     data, damaged = made_once(cache_dir, key, write, PreparedData.load)
     if damaged is None:
         return data
-    return replace(data, notes=(*data.notes, f"prepared again, because what was kept was damaged: {damaged}"))
+    return replace(data, repairs=(f"prepared again, because what was kept was damaged: {damaged}",))
 
 
 def _write(
@@ -256,21 +277,31 @@ def _write(
             f"at most {max_bad_files:.0%} may be bad. Repair or remove them, or raise max_bad_files."
         )
     labels = content.labels[used]
-    if parts is not None:
-        parts = parts[used]
-        notes.append(split_note(parts))
+    parts = None if parts is None else parts[used]
     _check_identities(content.names, kept, labels, parts, name, tally.counted, alike, wanted.min_images)
-    if parts is not None:
-        images = mapped(directory, len(labels), shape) if decoded else StoredImages(directory, shape)
-        notes += notes_across(images, labels, parts, origins, wanted.progress)
 
+    images = mapped(directory, len(labels), shape) if decoded else StoredImages(directory, shape)
+    split_notes = _notes_on_split(images, labels, parts, origins, wanted.progress)
+    source_notes = [*notes, *_notes_on_frames(wanted.first_frames), *_notes_on_flat(flat), *alike, *content.notes]
     labels = np.searchsorted(np.flatnonzero(kept), labels).astype(np.int32)
     names, groups = ([of[i] for i in np.flatnonzero(kept)] for of in (content.names, content.groups))
-    unused, notes = (
-        tally.counted,
-        [*notes, *_notes_on_frames(wanted.first_frames), *_notes_on_flat(flat), *alike, *content.notes],
-    )
-    return _write_facts(directory, name, shape, labels, names, groups, bad_files, unused, notes, origins, parts, digest)
+    return _write_facts(
+        directory, name, shape, labels, names, groups, bad_files, tally.counted, split_notes, source_notes,
+        origins, parts, digest,
+    )  # fmt: skip
+
+
+def _notes_on_split(
+    images: np.ndarray | StoredImages,
+    labels: np.ndarray,
+    parts: np.ndarray | None,
+    origins: Sequence[str],
+    progress: Progress = lambda *_: None,
+) -> list[str]:
+    """What a user should know of the split of a data set's own, if there is one."""
+    if parts is None:
+        return []
+    return [split_note(parts), *notes_across(images, labels, parts, origins, progress)]
 
 
 def _notes_on_frames(several: Sequence[str]) -> list[str]:
@@ -306,7 +337,8 @@ def _write_facts(
     groups: Sequence[str | None],
     bad_files: Sequence[BadFile],
     unused: Sequence[Unused],
-    notes: Sequence[str],
+    split_notes: Sequence[str],
+    source_notes: Sequence[str],
     origins: Sequence[str],
     parts: np.ndarray | None,
     digest: Any,
@@ -329,7 +361,8 @@ def _write_facts(
         "groups": list(groups),
         "bad_files": [asdict(bad_file) for bad_file in bad_files],
         "unused": [asdict(one) for one in unused],
-        "notes": list(notes),
+        "split_notes": list(split_notes),
+        "source_notes": list(source_notes),
         "sha256": digest.hexdigest(),
         "own_split": parts is not None,
         "decoded": (directory / "images.u8").exists(),

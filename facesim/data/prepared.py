@@ -18,7 +18,7 @@ from facesim.util.errors import InputError
 from facesim.util.files import read_text
 from facesim.util.unused import Unused
 
-FORMAT_VERSION = 8
+FORMAT_VERSION = 9
 """Raised whenever the folder's format, or the way a source is read or images are decoded, changes."""
 
 PARTS_FILE = "parts.i1"
@@ -35,8 +35,9 @@ class PreparedData:
     name: what the user called it. image_shape: (height, width, channels). labels: int32 (n,). names and groups: one an
     identity, in label order; a group is None where the source tells none. sha256: of the images' and labels' bytes.
     decoded: whether the images are kept as pixels. unused: what of the source is not used, by reason, the most frequent
-    first; unreadable files are counted there too. notes: what a user should know of how the source was read. parts: of
-    each image, int8 (n,), where the data has a split of its own that is kept (`facesim.data.parts`).
+    first; unreadable files are counted there too. parts: of each image, int8 (n,), where the data has a split of its
+    own that is kept (`facesim.data.parts`). What a user should know, in sentences: split_notes of that split,
+    source_notes of how the source was read, repairs of what was damaged and has been prepared again just now.
     """
 
     directory: Path
@@ -49,8 +50,15 @@ class PreparedData:
     sha256: str
     decoded: bool = True
     unused: tuple[Unused, ...] = ()
-    notes: tuple[str, ...] = ()
     parts: np.ndarray | None = None
+    split_notes: tuple[str, ...] = ()
+    source_notes: tuple[str, ...] = ()
+    repairs: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """All that a user should know of it."""
+        return (*self.split_notes, *self.source_notes, *self.repairs)
 
     def split(self, spec: DataSpec) -> tuple[np.ndarray, np.ndarray]:
         """The images to train on and those to test on: indices, int64, ascending. Images of a part that is neither are
@@ -96,8 +104,9 @@ class PreparedData:
                 sha256=facts["sha256"],
                 decoded=facts["decoded"],
                 unused=tuple(Unused(**{**one, "examples": tuple(one["examples"])}) for one in facts["unused"]),
-                notes=tuple(facts["notes"]),
                 parts=np.fromfile(directory / PARTS_FILE, np.int8) if facts["own_split"] else None,
+                split_notes=tuple(facts["split_notes"]),
+                source_notes=tuple(facts["source_notes"]),
             )
             if data.parts is not None and (data.parts.shape != data.labels.shape or TRAIN not in data.parts):
                 raise ValueError(f"{PARTS_FILE} does not give {facts['count']} images their part")

@@ -25,6 +25,7 @@ import numpy as np
 from facesim.data.labels import one_hot_place, whole
 from facesim.data.rendering import Progress
 from facesim.util.errors import InputError
+from facesim.util.files import reading
 
 _MAGIC = struct.pack("<I", 0xCED7230A)
 _WORDS = struct.Struct("<4sI")
@@ -73,9 +74,9 @@ def read_index(path: Path, progress: Progress) -> Index:
     """Find every image of the record file `path`; images are not read. An `.idx` beside it is compared with it.
 
     Raises:
-        InputError: a file is damaged; the message says at which byte, or line.
+        InputError: a file cannot be read, or is damaged; the message says at which byte, or line.
     """
-    with path.open("rb") as file:
+    with reading(path) as file:
         heads = list(_heads(file, path, progress))
     if not heads:
         raise InputError(f"{path} holds no records. {_REMEDY}")
@@ -200,7 +201,7 @@ def _listed(path: Path, size: int) -> tuple[np.ndarray, np.ndarray, bool]:
     cut off within the last one.
     """
     numbers, offsets = array("q"), array("q")
-    with path.open("rb") as lines:
+    with reading(path) as lines:
         line = 0
         while content := lines.readline(_LONGEST_LINE):
             line += 1
@@ -296,8 +297,8 @@ def _check_property(path: Path, labels: np.ndarray) -> None:
     """`property` is one line: identities, height, width."""
     if not path.is_file():
         return
-    with path.open(encoding="utf-8", errors="replace") as file:
-        line = file.readline(_LONGEST_LINE).strip()
+    with reading(path) as file:
+        line = file.readline(_LONGEST_LINE).decode("utf-8", "replace").strip()
     identities = line.split(",")[0]
     if not (identities.isascii() and identities.isdigit()):
         raise InputError(f"{path} says {line[:40]!r}; it must be identities,height,width. {_REMEDY}")

@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from facesim.data.parts import parts_of_places, words_of
+from facesim.data.walk import system_name
 from facesim.util.errors import InputError
 
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})")
 
 
-def check_complete(folder: Path, files: Iterable[Path]) -> None:
-    """Refuse files of `folder` that are called `name-00001-of-00004` where some of the four are missing.
+def of_a_user(folder: Path, found: Iterable[Path]) -> Iterator[Path]:
+    """Those of the files found below `folder` that are no system's, as macOS' `._train.tar` beside `train.tar` is."""
+    return (file for file in found if not any(map(system_name, file.relative_to(folder).parts)))
+
+
+def complete_set(folder: Path, found: Iterable[Path]) -> list[Path]:
+    """The files that are one data set, in order, of those found below `folder`.
 
     Raises:
-        InputError: some are; the message names the first.
+        InputError: files are called `name-00001-of-00004`, and some of the four are missing; the message names the
+            first.
     """
+    files = sorted(of_a_user(folder, found))
+    _check_complete(folder, files)
+    return files
+
+
+def _check_complete(folder: Path, files: Iterable[Path]) -> None:
     sets: dict[tuple[Path, str, int], set[int]] = {}
     for file in files:
         if numbered := _SHARD.search(file.name):

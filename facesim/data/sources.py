@@ -24,12 +24,12 @@ from facesim.data.labels import people_of
 from facesim.data.layouts import Example, Listing, in_order, look_through, people_like_splits, some
 from facesim.data.parts import NO_PART, PARTS, part_called
 from facesim.data.rendering import RENDERER_VERSION, render_batches
-from facesim.data.shards import parts_of
+from facesim.data.shards import of_a_user, parts_of
 from facesim.data.tables import check_group, lists_of, read_table
 from facesim.data.walk import beside, files_in, instead_of, list_images, real_path, walk
 from facesim.spec.remote import remote
 from facesim.util.errors import InputError
-from facesim.util.files import kind_of_file, why_unread
+from facesim.util.files import kind_of_file, reading, why_unread
 from facesim.util.registry import Registry
 from facesim.util.unused import Tally, Unused, printable
 
@@ -40,13 +40,14 @@ def _rendered(wanted: Wanted) -> Source:
     spec = replace(wanted.render, size=wanted.image_size)
 
     def pictures(indices: np.ndarray) -> Iterator[np.ndarray]:
-        for batch in render_batches(spec, wanted.progress):
-            yield from (to_channels(picture, wanted.channels) for picture in batch)
+        chosen = set(indices.tolist())
+        rendered = (picture for batch in render_batches(spec, wanted.progress) for picture in batch)
+        yield from (to_channels(picture, wanted.channels) for at, picture in enumerate(rendered) if at in chosen)
 
     def open_content() -> Content:
         return Content(spec.labels, spec.names, [None] * spec.identities, pictures)
 
-    return Source("rendered", [RENDERER_VERSION, asdict(spec)], open_content)
+    return Source("rendered", [RENDERER_VERSION, asdict(spec)], open_content, nameless=True)
 
 
 def _olivetti(wanted: Wanted) -> Source:
@@ -57,7 +58,7 @@ def _olivetti(wanted: Wanted) -> Source:
         names = [f"person-{i + 1:02d}" for i in range(int(faces.target.max()) + 1)]
         return from_arrays(_as_uint8(faces.images).__getitem__, faces.target, names, wanted)
 
-    return Source("olivetti", _sklearn_home(), open_content)
+    return Source("olivetti", _sklearn_home(), open_content, nameless=True)
 
 
 def _lfw(wanted: Wanted) -> Source:
@@ -76,45 +77,46 @@ def _lfw(wanted: Wanted) -> Source:
             _as_uint8(faces.images).__getitem__, faces.target, [str(name) for name in faces.target_names], wanted
         )
 
-    return Source("lfw", [_sklearn_home(), min_images], open_content)
+    return Source("lfw", [_sklearn_home(), min_images], open_content, nameless=True)
 
 
 def _npz(path: Path, wanted: Wanted) -> Source:
-    return Source(path.stem, fingerprint(path.parent, [path]), lambda: _read_npz(path, wanted))
+    return Source(path.stem, fingerprint(path.parent, [path]), lambda: _read_npz(path, wanted), nameless=True)
 
 
 def _csv(path: Path, wanted: Wanted) -> Source:
-    table = read_table(path)
+    table = read_table(path, *wanted.features)
     return _files(path.stem, path.parent, table.examples, wanted, notes=table.notes)
 
 
 def _folder(path: Path, wanted: Wanted) -> Source:
     root = Path(os.path.realpath(path))
-    lists = lists_of(root)
-    listing = _listing(root, lists)
+    lists = lists_of(root, *wanted.features)
+    listing = _listing(root, lists, *wanted.features)
     notes = (*listing.notes, *people_like_splits(listing.examples))
     source = _files(printable(root.name), root, listing.examples, wanted, listing.unused, notes)
     # What a list names may lie elsewhere, also behind a link.
     listed = listing.examples if lists else []
-    return replace(source, within=all(real_path(example.path).is_relative_to(root) for example in listed))
+    within = all(real_path(example.path).is_relative_to(root) for example in listed)
+    return replace(source, within=within, nameless=not lists)
 
 
-def listing_of(folder: Path) -> Listing:
+def listing_of(folder: Path, image_feature: str | None = None, label_feature: str | None = None) -> Listing:
     """The images of a folder: those that its `metadata.csv` or `metadata.jsonl` lists, or one in each part of a split
     (`train`, `test`), if it says whom they show, or else by its folders.
 
     Raises:
         InputError: as `read_table` and `look_through` do; or two lists have one person in two groups.
     """
-    folder = Path(os.path.realpath(folder))
-    return _listing(folder, lists_of(folder))
+    folder, features = Path(os.path.realpath(folder)), (image_feature, label_feature)
+    return _listing(folder, lists_of(folder, *features), *features)
 
 
-def _listing(folder: Path, lists: Sequence[Path]) -> Listing:
+def _listing(folder: Path, lists: Sequence[Path], *features: str | None) -> Listing:
     """What `listing_of` has, by `lists`, those of `tables.lists_of`."""
     if not lists:
         return look_through(folder)
-    tables = {path: read_table(path) for path in lists}
+    tables = {path: read_table(path, *features) for path in lists}
     examples = [
         example if path.parent == folder else _in_part(example, path)
         for path, table in tables.items()
@@ -123,11 +125,10 @@ def _listing(folder: Path, lists: Sequence[Path]) -> Listing:
     group_of: dict[str, str | None] = {}
     for example in examples:
         check_group(group_of, example.identity, example.group, str(folder))
-    walked = walk(folder, besides=lists)
-    listed, tally = {real_path(example.path) for example in examples}, Tally(walked.unused)
+    walked = walk(folder, besides=[*lists, *(example.path for example in examples)])
+    tally = Tally(walked.unused)
     for image in walked.images:
-        if image not in listed:
-            tally.add(f"an image that {lists[0].name} does not list", image.relative_to(folder).as_posix())
+        tally.add(f"an image that {lists[0].name} does not list", image.relative_to(folder).as_posix())
     notes = dict.fromkeys(note for table in tables.values() for note in table.notes)
     return Listing(in_order(examples), tally.counted, tuple(notes))
 
@@ -154,7 +155,7 @@ def _zip(path: Path, wanted: Wanted) -> Source:
         notes = (*listing.notes, *people_like_splits(listing.examples))
         return _of_examples(listing.examples, path, picture_of, wanted, listing.unused, notes)
 
-    return Source(printable(path.stem), fingerprint(path.parent, [path]), open_content)
+    return Source(printable(path.stem), fingerprint(path.parent, [path]), open_content, nameless=True)
 
 
 def _recordio(path: Path, wanted: Wanted) -> Source:
@@ -165,7 +166,7 @@ def _recordio(path: Path, wanted: Wanted) -> Source:
             return f"{path.name} byte {index.offsets[number]}"
 
         def picture_of(number: int) -> np.ndarray | BadFile:
-            with path.open("rb") as file:
+            with reading(path) as file:
                 record = recordio.read_record(file, path, int(index.offsets[number]))
             return decode_bytes(record.image, origin(number), wanted)
 
@@ -180,15 +181,15 @@ def _recordio(path: Path, wanted: Wanted) -> Source:
             notes=index.notes,
         )
 
-    return Source(path.resolve().parent.name, fingerprint(path.parent, recordio.files_of(path)), open_content)
+    files = fingerprint(path.parent, recordio.files_of(path))
+    return Source(path.resolve().parent.name, files, open_content, nameless=True)
 
 
 def _tfrecord(path: Path, wanted: Wanted) -> Source:
     files = tfrecord.shards(path)
-    features = (wanted.image_feature, wanted.label_feature)
 
     def example(file: Path, place: tfrecord.Place, content: bytes) -> tfrecord.Example:
-        return tfrecord.parse(content, *features, f"{file}: the record at byte {place.record:,}")
+        return tfrecord.parse(content, *wanted.features, f"{file}: the record at byte {place.record:,}")
 
     def open_content() -> Content:
         places, read_labels, others, parts, tally = [], [], {}, [], Tally()
@@ -231,7 +232,7 @@ def _tfrecord(path: Path, wanted: Wanted) -> Source:
         notes = _notes_on_labels(list(others))
         return Content.of(people, pictures, origin, parts=parts, unused=tally.counted, notes=notes)
 
-    return Source(path.resolve().stem, [fingerprint(files[0].parent, files), features], open_content)
+    return Source(path.resolve().stem, [fingerprint(files[0].parent, files), wanted.features], open_content)
 
 
 def _notes_on_labels(others: Sequence[str]) -> list[str]:
@@ -294,9 +295,8 @@ def find_source(source: str, wanted: Wanted) -> tuple[str, Source]:
         content = image_source.open()
         return replace(content, unused=(*content.unused, *left_out))
 
-    return kind, Source(
-        image_source.name, [image_source.fingerprint, [asdict(entry) for entry in left_out]], open_content
-    )
+    known_by = [image_source.fingerprint, [asdict(entry) for entry in left_out]]
+    return kind, replace(image_source, fingerprint=known_by, open=open_content)
 
 
 def resolve(source: str) -> tuple[str, Path | None]:
@@ -342,8 +342,8 @@ def _in_folder(folder: Path) -> tuple[str, Path]:
         return "arrow", folder
     if lists_of(folder):
         return "folder", folder
-    kind_of = {file: kind for file in files_in(folder) if (kind := _kind_of_file(file))}
-    nested = not kind_of and next(folder.rglob("*.parquet"), None)  # as on Hugging Face's hub
+    kind_of = {file: kind for file in of_a_user(folder, files_in(folder)) if (kind := _kind_of_file(file))}
+    nested = not kind_of and next(of_a_user(folder, folder.rglob("*.parquet")), None)  # as on Hugging Face's hub
     if not (kind_of or nested) or list_images(folder):
         return "folder", folder
     kinds = set(kind_of.values()) or {"arrow"}

@@ -6,6 +6,7 @@ So whatever reads prepared data (every strategy's tasks, the baselines, the eval
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -71,7 +72,7 @@ def take_subset(data: PreparedData, subset: Subset, seed: int) -> PreparedData:
         for start in range(0, len(indices), _CHUNK):
             yield images[indices[start : start + _CHUNK]]
 
-    return keep_prepared(
+    part = keep_prepared(
         data.directory.parent,
         # The SHA-256 is of images and labels alone; the folder's name is also of people's names and of files' places.
         ["subset", data.directory.name, data.sha256, list(subset), seed],
@@ -83,7 +84,8 @@ def take_subset(data: PreparedData, subset: Subset, seed: int) -> PreparedData:
         groups=[data.groups[label] for label in identities],
         bad_files=data.bad_files,
         unused=data.unused,
-        notes=data.notes,
+        source_notes=data.source_notes,
         origins=[origins[index] for index in indices],
         parts=parts,
     )
+    return replace(part, repairs=(*data.repairs, *part.repairs))

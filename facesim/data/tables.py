@@ -11,14 +11,15 @@ import json
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from facesim.data.labels import check_numbers, notes_on_names
 from facesim.data.layouts import Example, in_order, some
 from facesim.data.parts import NO_PART, PARTS, part_called
+from facesim.data.walk import inode_of
 from facesim.util.errors import InputError
 from facesim.util.files import open_regular, why_unread
 from facesim.util.unused import printable
@@ -32,10 +33,10 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _DELIMITERS = (",", ";", "\t", "|")
-#: What else the columns are called; the first that there is.
-_ALSO = {
-    "path": ("file_name", "filename", "file_path", "filepath", "file", "image_path", "image"),
-    "label": ("identity", "person", "name", "class", "class_name", "subject", "identity_id", "person_id"),
+#: What the columns are called that list an image and say whom it shows; the first that there is.
+_CALLED = {
+    "path": ("path", "file_name", "filename", "file_path", "filepath", "file", "image_path", "image"),
+    "label": ("label", "identity", "person", "name", "class", "class_name", "subject", "identity_id", "person_id"),
 }
 #: What Hugging Face's `imagefolder` has beside images.
 METADATA = ("metadata.csv", "metadata.jsonl")
@@ -53,18 +54,29 @@ class Table:
     notes: tuple[str, ...]
 
 
+class _Cells(NamedTuple):
+    """The columns of a table, in lower case, each row's line and cells by column, and which columns those are that are
+    needed, as far as they are there.
+    """
+
+    columns: list[str]
+    rows: list[tuple[int, dict[str, str]]]
+    found: Mapping[str, str]
+
+
 def read_csv(path: Path) -> list[Example]:
     """The examples that a CSV file lists, as `read_table` reads them."""
     return read_table(path).examples
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path, image_feature: str | None = None, label_feature: str | None = None) -> Table:
     """The examples that a CSV file lists: a header with `path` and `label`, or as these are also called (`file_name`,
     `identity`), optionally `group`. Or those of a file of JSON lines (.jsonl), objects with these keys.
 
     Cells are separated by commas, semicolons, tabs or bars, as the header is. The text is UTF-8, or UTF-16 or UTF-32 as
-    its beginning tells. The header's columns are in any order and case; a column `split` (also subset, usage and
-    others) whose cells name parts of a split gives each example its part; other columns are not used, as a note tells.
+    its beginning tells. The header's columns are in any order and case; `image_feature` and `label_feature` name those
+    that are read in place of `path` and `label`. A column `split` (also subset, usage and others) whose cells name
+    parts of a split gives each example its part; other columns are not used, as a note tells.
     Labels are texts, whatever they look like; those that differ only in their form of Unicode are one.
     Where all are numbers, none may be negative, as in every other kind of file: it means that nobody is known.
 
@@ -78,21 +90,33 @@ def read_table(path: Path) -> Table:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"no such file: {printable(str(path))}. Give an existing .csv with the columns path,label.")
-    columns, rows = read_rows(path, ("path", "label"), _ALSO)
-    if not {"path", "label"} <= set(columns):
+    named = {"path": image_feature, "label": label_feature}
+    # What is named comes first: the other one is not looked for there.
+    called: dict[str, Sequence[str]] = {one: (_column(name),) for one, name in named.items() if name}
+    called |= {one: usual for one, usual in _CALLED.items() if one not in called}
+    columns, rows, found = _table(_content(path), path, called)
+    if found.keys() != named.keys():
+        there = printable(some(columns, 20)) or "(none)"
+        if asked := [printable(name) for one, name in named.items() if name and one not in found]:
+            raise InputError(
+                f"{path} has no column {asked[0]}; it has {there}. Name one of these with --image-feature or "
+                f"--label-feature."
+            )
         raise InputError(
-            f"{path} has the columns {printable(some(columns, 20)) or '(none)'}; path and label are needed. "
-            f"Make the first line: path,label"
+            f"{path} has the columns {there}; path and label are needed. Make the first line: path,label, or name the "
+            f"columns with --image-feature and --label-feature."
         )
     folder = Path(os.path.abspath(path.parent))
     examples, labels, backslashes = [], set(), 0
     group_of: dict[str, str | None] = {}
     line_of: dict[Path | tuple[int, int], int] = {}
     splits: Counter[str] = Counter()
-    split_column = _split_column(columns, rows)
+    able = [column for column in columns if column not in found.values()]
+    said_of = {column: {row.get(column, "") for _, row in rows} for column in able if column in SPLIT_COLUMNS}
+    split = split_column(said_of)
     for line, row in rows:
-        listed, label = row.get("path", ""), row.get("label", "")
-        group = unicodedata.normalize("NFC", row.get("group", "")) or None
+        listed, label = row.get(found["path"], ""), row.get(found["label"], "")
+        group = unicodedata.normalize("NFC", row.get("group", "") if "group" in able else "") or None
         identity = printable(unicodedata.normalize("NFC", label))
         if not listed or not identity:
             raise InputError(f"{path} line {line}: the path or the label is empty. Fill in both or remove the line.")
@@ -104,7 +128,7 @@ def read_table(path: Path) -> Table:
                 f"{path} line {line}: {printable(listed)} leads out of the CSV's folder. Relative paths must stay "
                 f"inside it; move the CSV up or write an absolute path."
             )
-        file = _file(image)
+        file = inode_of(image) or image
         if file in line_of:
             raise InputError(
                 f"{path} line {line}: {printable(listed)} is already on line {line_of[file]}, by this or another name "
@@ -113,20 +137,25 @@ def read_table(path: Path) -> Table:
         check_group(group_of, identity, group, f"{path} line {line}")
         line_of[file] = line
         labels.add(label)
-        splits[row.get(split_column, "")] += 1
-        examples.append(Example(image, identity, group, part_called(row.get(split_column, ""))))
+        said = row.get(split, "") if split else ""
+        splits[said] += 1
+        examples.append(Example(image, identity, group, part_called(said)))
     check_numbers(labels, str(path))
-    notes = [*_notes_on_columns(columns, split_column, splits), *notes_on_names(sorted(labels))]
+    notes = [*notes_on_splits(split, splits)] if split else []
+    notes += [*_notes_on_columns(column for column in able if column not in ("group", split))]
+    notes += notes_on_names(sorted(labels))
     if backslashes:
         notes.append(f"{backslashes:,} paths are written with backslashes, which are read as slashes.")
     return Table(in_order(examples), tuple(notes))
 
 
-def _split_column(columns: Sequence[str], rows: Sequence[tuple[int, Mapping[str, str]]]) -> str:
-    """The column that says which part of a split an image is: the first that names any, or else is called so."""
-    called = [column for column in SPLIT_COLUMNS if column in columns]
-    names_parts = (one for one in called if any(part_called(row.get(one, "")) != NO_PART for _, row in rows))
-    return next(names_parts, next(iter(called), ""))
+def split_column(said: Mapping[str, Iterable[str]]) -> str | None:
+    """Which column, or array, says the part of a split that an image is, by the texts that each has: of those that are
+    called as `SPLIT_COLUMNS`, in any case, the first that names a part, or else the first; None where none is.
+    """
+    called = [name for usual in SPLIT_COLUMNS for name in said if name.lower() == usual]
+    names_parts = (name for name in called if any(part_called(text) != NO_PART for text in said[name]))
+    return next(names_parts, next(iter(called), None))
 
 
 def check_group(group_of: dict[str, str | None], identity: str, group: str | None, where: str) -> None:
@@ -138,24 +167,26 @@ def check_group(group_of: dict[str, str | None], identity: str, group: str | Non
         )
 
 
-def lists_of(folder: Path) -> list[Path]:
-    """The files called as `METADATA` that list images and say whom they show: that of `folder` itself, or else of the
-    parts of a split in it, such as `train` and `test`.
+def lists_of(folder: Path, image_feature: str | None = None, label_feature: str | None = None) -> list[Path]:
+    """The files called as `METADATA` that list images and say whom they show, in columns of the usual names or of those
+    that are named: that of `folder` itself, or else of the parts of a split in it, such as `train` and `test`.
 
     Raises:
         InputError: a folder has two of them, or one that cannot be read.
     """
-    if listed := _lists_in(folder):
+    features = (image_feature, label_feature)
+    if listed := _lists_in(folder, *features):
         return listed
     try:
         inside = sorted(folder.iterdir())
     except OSError:
         return []
-    return [path for place in inside if part_called(place.name) != NO_PART for path in _lists_in(place)]
+    return [path for place in inside if part_called(place.name) != NO_PART for path in _lists_in(place, *features)]
 
 
-def _lists_in(folder: Path) -> list[Path]:
-    listed = [path for path in map(folder.joinpath, METADATA) if path.is_file() and says_whom(_content(path), path)]
+def _lists_in(folder: Path, *features: str | None) -> list[Path]:
+    there = [path for path in map(folder.joinpath, METADATA) if path.is_file()]
+    listed = [path for path in there if says_whom(_content(path), path, *features)]
     if len(listed) > 1:
         raise InputError(
             f"{printable(str(folder))} has {' and '.join(METADATA)}, which both say whom its images show. Remove one."
@@ -163,42 +194,41 @@ def _lists_in(folder: Path) -> list[Path]:
     return listed
 
 
-def says_whom(content: bytes, path: Path) -> bool:
-    """Whether a table, the content of a file, lists images and says whom they show.
+def says_whom(content: bytes, path: Path, *features: str | None) -> bool:
+    """Whether a table, the content of a file, lists images and says whom they show, in columns of the usual names or of
+    these, the image's and the label's.
 
     Raises:
         InputError: it cannot be read.
     """
-    return {"path", "label"} <= set(_table(content, path, ("path", "label"), _ALSO)[0])
+    named = dict(zip(_CALLED, features))
+    called = {one: (*map(_column, filter(None, [named.get(one)])), *usual) for one, usual in _CALLED.items()}
+    return _table(content, path, called).found.keys() == _CALLED.keys()
 
 
-def read_rows(
-    path: Path, needed: Sequence[str], also: Mapping[str, Sequence[str]] | None = None
-) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+def read_rows(path: Path, needed: Sequence[str]) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """The columns of a CSV file, however a spreadsheet wrote it, or of JSON lines (.jsonl), and each row's line and
-    cells by column; `also` is what else columns that are needed may be called.
+    cells by column.
 
     Raises:
         InputError: it is none, has one of the columns twice, or a row has more cells than there are columns. Whether
             the columns that are `needed` are there is not looked at here.
     """
-    return _table(_content(path), path, needed, also or {})
+    cells = _table(_content(path), path, {one: (one,) for one in needed})
+    return cells.columns, cells.rows
 
 
-def _table(
-    content: bytes, path: Path, needed: Sequence[str], also: Mapping[str, Sequence[str]]
-) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    header = ",".join(needed)
+def _table(content: bytes, path: Path, called: Mapping[str, Sequence[str]]) -> _Cells:
+    """A table's cells. `called` are the columns that are needed, each with what it may be called."""
+    header = ",".join(called)
     try:
         text = _text(content, path, header)
-        if path.suffix.lower() == ".jsonl":
-            columns, rows = _json_rows(text, path, needed, also)
-        else:
-            columns, rows = _rows(text, frozenset(needed), also)
+        columns, rows = _json_rows(text, path, called) if path.suffix.lower() == ".jsonl" else _rows(text, called)
     except (UnicodeError, csv.Error) as error:
         raise InputError(f"{path} is not a CSV in UTF-8: {error}. {_REMEDY} {header}.") from error
+    found = _found(columns, called)
     for column, count in Counter(columns).items():
-        if count > 1 and column in {*needed, "group"}:
+        if count > 1 and column in {*found.values(), "group"}:
             raise InputError(f"{path} has the column {column} {count} times. Remove or rename all but one.")
     for line, cells in rows:
         if any(map(str.strip, cells[len(columns) :])):
@@ -206,16 +236,9 @@ def _table(
                 f"{path} line {line} has {len(cells)} cells and the header {len(columns)} columns. Put quotes around a "
                 f"cell that has the separator in it."
             )
-    return columns, [(line, {column: cell.strip() for column, cell in zip(columns, cells)}) for line, cells in rows]
-
-
-def _file(path: Path) -> Path | tuple[int, int]:
-    """What identifies a file, whatever its names are; where it is not there, its path."""
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):
-        return path
-    return (status.st_dev, status.st_ino) if status.st_ino else path
+    return _Cells(
+        columns, [(line, {column: cell.strip() for column, cell in zip(columns, cells)}) for line, cells in rows], found
+    )
 
 
 def _content(path: Path) -> bytes:
@@ -236,9 +259,7 @@ def _text(content: bytes, path: Path, header: str) -> str:
     return text
 
 
-def _rows(
-    text: str, needed: frozenset[str], also: Mapping[str, Sequence[str]]
-) -> tuple[list[str], list[tuple[int, list[str]]]]:
+def _rows(text: str, called: Mapping[str, Sequence[str]]) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """The columns of the header, in lower case, and every row that is not empty, with its line; where the columns that
     are needed are missing, the header as it is, and no rows.
     """
@@ -253,8 +274,8 @@ def _rows(
         lines.seek(at)
         cells = next(csv.reader(lines, delimiter=delimiter, skipinitialspace=True), [])
         plain = plain or [cell.strip() for cell in cells]
-        headers[delimiter] = _named([_column(cell) for cell in cells], also)
-    delimiter = next((one for one, columns in headers.items() if needed <= set(columns)), None)
+        headers[delimiter] = [_column(cell) for cell in cells]
+    delimiter = next((one for one, columns in headers.items() if len(_found(columns, called)) == len(called)), None)
     if delimiter is None:
         return plain, []
     lines.seek(at)
@@ -268,12 +289,13 @@ def _rows(
 
 
 def _json_rows(
-    text: str, path: Path, needed: Sequence[str], also: Mapping[str, Sequence[str]]
+    text: str, path: Path, called: Mapping[str, Sequence[str]]
 ) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """The same of a JSON object a line, whose keys are the columns."""
     objects = [(number, _object(line, f"{path} line {number}")) for number, line in _lines(text)]
     keys = list(dict.fromkeys(key for _, content in objects for key in content))
-    columns = _named([_column(key) for key in keys], also)
+    columns = [_column(key) for key in keys]
+    needed = _found(columns, called).values()
     for number, content in objects:
         for key, column in zip(keys, columns):
             value = content.get(key, "")
@@ -303,11 +325,13 @@ def _object(line: str, where: str) -> dict[str, Any]:
     return content
 
 
-def _named(columns: list[str], also: Mapping[str, Sequence[str]]) -> list[str]:
-    """The columns by the names that are asked for, where they are called otherwise."""
-    names = dict.fromkeys(columns)
-    called = {next((name for name in also[one] if name in names), None): one for one in also if one not in names}
-    return [called.get(column, column) for column in columns]
+def _found(columns: Sequence[str], called: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Which of the columns each of those is that are needed, as far as they are there: the first that is called so."""
+    found: dict[str, str] = {}
+    for one, names in called.items():
+        if able := [name for name in names if name in columns and name not in found.values()]:
+            found[one] = able[0]
+    return found
 
 
 def _column(cell: str) -> str:
@@ -354,10 +378,7 @@ def notes_on_splits(column: str, splits: Counter[str], kind: str = "column") -> 
         )
 
 
-def _notes_on_columns(columns: Sequence[str], split_column: str, splits: Counter[str]) -> Iterator[str]:
-    if split_column:
-        yield from notes_on_splits(split_column, splits)
-    others = [column or "(without a name)" for column in columns if column not in {"path", "label", "group"}]
-    others = [printable(column) for column in others if column != split_column]
+def _notes_on_columns(unused: Iterable[str]) -> Iterator[str]:
+    others = [printable(column or "(without a name)") for column in unused]
     if others:
         yield f"columns that are not used: {some(others)}."

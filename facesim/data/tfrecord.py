@@ -19,8 +19,9 @@ from typing import Any, BinaryIO, NamedTuple
 import google_crc32c
 
 from facesim.data.labels import Label, label_of_numbers
-from facesim.data.shards import check_complete
+from facesim.data.shards import complete_set
 from facesim.util.errors import InputError
+from facesim.util.files import reading
 
 #: Where an image and a label are looked for unless they are named; the first that a record has.
 IMAGE_FEATURES = ("image/encoded", "image", "image_raw", "img", "jpeg", "jpg")
@@ -55,9 +56,10 @@ def find_records(path: Path) -> Iterator[tuple[Place, bytes]]:
     """Every record of a file, with its content, its checksums checked.
 
     Raises:
-        InputError: a record is damaged, or the file is cut off; the message says at which byte.
+        InputError: the file cannot be read, a record is damaged, or the file is cut off; the message says at which
+            byte.
     """
-    with path.open("rb") as file:
+    with reading(path) as file:
         stream, offset = _uncompressed(file, path), 0
         while head := stream.read(_HEAD):
             if len(head) < _HEAD:
@@ -87,7 +89,7 @@ def find_records(path: Path) -> Iterator[tuple[Place, bytes]]:
 
 def read(path: Path, places: Iterable[Place]) -> Iterator[bytes]:
     """The contents of records that `find_records` found, in the order of the file."""
-    with path.open("rb") as file:
+    with reading(path) as file:
         stream = _uncompressed(file, path)
         for place in places:
             stream.seek(place.record + _HEAD)
@@ -291,9 +293,7 @@ def shards(path: Path) -> list[Path]:
     """
     if path.is_file():
         return [path]
-    files = sorted(file for file in path.iterdir() if is_record_file(file))
-    check_complete(path, files)
-    return files
+    return complete_set(path, filter(is_record_file, path.iterdir()))
 
 
 def is_record_file(path: Path) -> bool:

@@ -86,7 +86,7 @@ class Walked:
 
 def walk(root: Path, besides: Iterable[Path] = ()) -> Walked:
     """Find the image files below `root`: those with an image's suffix, and others that begin as an image does. The
-    files `besides` are used otherwise, and not counted.
+    files `besides`, and those that they lead to as links, are used otherwise: they are neither found nor counted.
 
     A file with several names, by links of either kind, is found once, by a name that is no symbolic link if it has one.
     Links out of the folder and links to folders are not followed.
@@ -95,7 +95,7 @@ def walk(root: Path, besides: Iterable[Path] = ()) -> Walked:
         InputError: a folder cannot be listed; an identity would be missing otherwise.
     """
     root = Path(os.path.realpath(root))
-    seen = _Seen(root, frozenset(besides))
+    seen = _Seen(root, besides)
     waiting = [root]
     while waiting:
         folder = waiting.pop()
@@ -161,6 +161,15 @@ def real_path(path: Path) -> Path:
         return path
 
 
+def inode_of(path: Path) -> tuple[int, int] | None:
+    """What identifies a file, whatever its names are; None where it is not there, or that cannot be told."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return (status.st_dev, status.st_ino) if status.st_ino else None
+
+
 def system_name(name: str) -> str | None:
     """Why a file or folder of this name is left out unseen: which system it belongs to. None for all others."""
     return next((reason for reason, names in _SYSTEM.items() if names.fullmatch(name)), None)
@@ -169,12 +178,15 @@ def system_name(name: str) -> str | None:
 class _Seen:
     """What was met on a walk so far."""
 
-    def __init__(self, root: Path, besides: frozenset[Path]):
-        self._root, self._besides = root, besides
+    def __init__(self, root: Path, besides: Iterable[Path]):
+        self._root = root
+        besides = [path for path in besides if path.is_relative_to(root)]
+        self._besides = {*besides, *(path for path in map(real_path, besides) if path.is_relative_to(root))}
+        self._on_the_way = self._above(path.parent for path in besides)  # to these, folders and links to folders
         self._tally = Tally()
         self._files: list[Path] = []
         self._links: list[Path] = []
-        self._known: set[tuple[int, int]] = set()
+        self._known = {inode for path in besides if (inode := inode_of(path))}
         self._folders: dict[Path, int] = {}  # each with the files that lie in it directly
 
     def look_into(self, folder: Path) -> list[Path]:
@@ -191,13 +203,14 @@ class _Seen:
                 self._leave_out(why_unread(error), path)
                 continue
             unit = "folder" if stat.S_ISDIR(mode) else "file"
-            if reason := system_name(name):
+            used = path in self._besides or path in self._on_the_way
+            if not used and (reason := system_name(name)):
                 self._leave_out(reason, path, unit)
             elif stat.S_ISDIR(mode):
                 subfolders.append(path)
             else:
                 self._folders[folder] += 1
-                if path not in self._besides:
+                if not used:
                     self._take(path, mode)
         return subfolders
 
@@ -242,12 +255,10 @@ class _Seen:
         return Walked(tuple(sorted(images)), self._tally.counted)
 
     def _is_new(self, path: Path) -> bool:
-        try:
-            status = os.stat(path)
-        except (OSError, ValueError):
-            return True  # it cannot be read, which is reported when it is to be decoded
-        inode = (status.st_dev, status.st_ino)
-        if inode in self._known and status.st_ino:
+        inode = inode_of(path)
+        if inode is None:
+            return True  # if it cannot be read, that is reported when it is to be decoded
+        if inode in self._known:
             self._leave_out(_SECOND_NAME, path, "link")
             return False
         self._known.add(inode)
@@ -255,7 +266,7 @@ class _Seen:
 
     def _count_folders_without(self, images: list[Path]) -> None:
         """Count each folder without an image in it or below it, but not again the folders that it holds."""
-        useful = self._above(image.parent for image in images) | {self._root}
+        useful = self._above(image.parent for image in (*images, *self._besides)) | {self._root}
         filled = self._above(folder for folder, files in self._folders.items() if files)
         for folder in self._folders:
             if folder not in useful and folder.parent in useful:

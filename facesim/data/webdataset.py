@@ -28,7 +28,7 @@ from facesim.data.decode import BadFile, Wanted, decode_bytes
 from facesim.data.labels import Label, label_of_value, people_of
 from facesim.data.layouts import people_like_splits, some, understood
 from facesim.data.parts import NO_PART, parts_of_places
-from facesim.data.shards import check_complete, parts_of
+from facesim.data.shards import complete_set, parts_of
 from facesim.data.tables import METADATA
 from facesim.data.tfrecord import LABEL_FEATURES
 from facesim.data.walk import IMAGE_SUFFIXES, system_name
@@ -73,17 +73,16 @@ def files_of(path: Path) -> list[Path]:
     """
     if path.is_file():
         return [path]
-    files = sorted(file for file in path.iterdir() if file.name.lower().endswith(SUFFIXES) and file.is_file())
-    check_complete(path, files)
-    return files
+    return complete_set(
+        path, (file for file in path.iterdir() if file.name.lower().endswith(SUFFIXES) and file.is_file())
+    )
 
 
 def source(path: Path, wanted: Wanted) -> Source:
     """The images of the archives that `path` names."""
     files, root = files_of(path), path if path.is_dir() else path.parent
-    features = (wanted.image_feature, wanted.label_feature)
     name = path.name.partition(".")[0] if path.is_file() else path.resolve().name
-    return Source(printable(name), [fingerprint(root, files), features], lambda: _content(files, root, wanted))
+    return Source(printable(name), [fingerprint(root, files), wanted.features], lambda: _content(files, root, wanted))
 
 
 def _content(files: Sequence[Path], root: Path, wanted: Wanted) -> Content:
@@ -99,6 +98,11 @@ def _content(files: Sequence[Path], root: Path, wanted: Wanted) -> Content:
     if wanted.label_feature or any(samples & of_field.keys() for of_field in labels.values()):
         images = _one_a_sample(images, wanted.image_feature, root, tally)
         images, names, parts = _labelled(images, labels, files, root, wanted, tally, notes)
+    elif wanted.image_feature:
+        raise InputError(
+            f"{root}: no sample says whom it shows, so its images are read as folders of people, which have no "
+            f"{wanted.image_feature}. Name what says it with --label-feature, or leave out --image-feature."
+        )
     else:
         for place, content in lists.items():
             check_lists_nobody(content, place.parent, place.name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from facesim.data.unseen import UnseenData
 from facesim.preflight.framework import check_framework
 from facesim.preflight.head import check_head
 from facesim.preflight.inputs import Inputs, data_notices, prepare_all
-from facesim.preflight.leakage import check_unseen
+from facesim.preflight.leakage import check_unseen, trained_images
 from facesim.preflight.memory import check_memory, head_memory, moments_of
 from facesim.spec.faults import check_network, check_room
 from facesim.spec.job import Job
@@ -233,9 +234,10 @@ def _devices(job: Job) -> Iterator[str | InputError]:
 
 def _leakage(planned: Sequence[Planned]) -> Iterator[str | InputError]:
     """Whether a network would be tested on images that it was trained on."""
+    seen_by = cache(trained_images)  # jobs of a study start from few networks
     for one in planned:
         if one.inputs:
-            yield from _refused(check_unseen, [one.job], [one.inputs])
+            yield from _refused(check_unseen, [one.job], [one.inputs], seen_by)
 
 
 def _writable(planned: Sequence[Planned]) -> Iterator[str | InputError]:

@@ -5,8 +5,8 @@ Then its accuracy would tell what the network remembers, and not whom it recogni
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -30,13 +30,18 @@ class Seen(NamedTuple):
     doubt: str | None
 
 
-def check_unseen(jobs: Sequence[Job], inputs: Sequence[Inputs]) -> list[str]:
+def check_unseen(
+    jobs: Sequence[Job], inputs: Sequence[Inputs], seen_by: Callable[[str], Seen] | None = None
+) -> list[str]:
     """What a user should know of what the networks that jobs start from were trained on, in words: held-out images that
     look like some of it, and what is not known.
+
+    seen_by: what a network has seen, `trained_images` if left out; several calls may share one that remembers.
 
     Raises:
         InputError: a job's held-out images are among those that its network was trained on.
     """
+    seen_by = seen_by or cache(trained_images)
     doubts: dict[str, None] = {}
     for job, job_inputs in zip(jobs, inputs, strict=True):
         source = job.experiment.pretrained
@@ -45,7 +50,7 @@ def check_unseen(jobs: Sequence[Job], inputs: Sequence[Inputs]) -> list[str]:
         if isinstance(job_inputs.data, UnseenData):
             doubts[f"{job_inputs.data.name} cannot be looked at{_CONSEQUENCE}"] = None
             continue
-        seen = _seen(source)
+        seen = seen_by(source)
         trained, held_out = job_inputs.data.split(job.experiment.data_spec)
         leaked = sum(digest in seen.images for digest in image_digests(job_inputs.data, held_out))
         if leaked:
@@ -67,8 +72,8 @@ def check_unseen(jobs: Sequence[Job], inputs: Sequence[Inputs]) -> list[str]:
     return list(doubts)
 
 
-@lru_cache(maxsize=4)
-def _seen(source: str) -> Seen:
+def trained_images(source: str) -> Seen:
+    """What the network that `source` names, as `--pretrained` does, has seen by now: it may be another one later."""
     images, hashes, doubts = frozenset[bytes](), np.empty((0, HASH_BYTES), np.uint8), list[str]()
     for data, spec, doubt in lineage(source, fetch=True):
         if data is not None and spec is not None:

@@ -5,11 +5,14 @@ Everything else in training is as large for two people as for a million. Reckone
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import psutil
 
+from cluster.topology import hosted_topology
 from facesim.billing.catalogue import instance
 from facesim.models import HEADS, MODELS
 from facesim.models.sampling import sample_size
@@ -28,9 +31,10 @@ _EVALUATED = 256
 
 
 class HeadMemory(NamedTuple):
-    """Bytes of the head in one place of a job: parameters, gradients and the optimiser's moments, and a batch's logits.
+    """Bytes of one copy of the head: parameters, gradients and the optimiser's moments, and a batch's logits.
 
-    `copies` says how many such places share the memory: on this machine all tasks do, on a cluster each has a host.
+    A job has so many `copies` of it, and its tasks of these `roles` share them evenly: servers have one together, a
+    process of several replicas has one for each.
     """
 
     parameters: int
@@ -38,6 +42,7 @@ class HeadMemory(NamedTuple):
     moments: int
     logits: int
     copies: int
+    roles: tuple[str, ...]
 
     @property
     def total(self) -> int:
@@ -63,13 +68,13 @@ def head_memory(job: Job, identities: int) -> list[HeadMemory]:
     if job.strategy.coordinated:
         # Servers share the parameters; workers read them and send gradients; the chief evaluates with a copy.
         return [
-            HeadMemory(parameters, gradients, moments, 0, 1),
-            HeadMemory(gradients, gradients, 0, logits, job.shape.workers),
-            HeadMemory(2 * parameters, 0, 0, evaluated, 1),
+            HeadMemory(parameters, gradients, moments, 0, 1, ("ps",)),
+            HeadMemory(gradients, gradients, 0, logits, job.shape.workers, ("worker",)),
+            HeadMemory(2 * parameters, 0, 0, evaluated, 1, ("chief",)),
         ]
-    return [
-        HeadMemory(parameters, gradients, moments, max(logits, evaluated) if head.sampled else logits, job.replicas)
-    ]
+    roles = tuple(job.strategy.tasks(job.shape))
+    most_logits = max(logits, evaluated) if head.sampled else logits
+    return [HeadMemory(parameters, gradients, moments, most_logits, job.replicas, roles)]
 
 
 def moments_of(experiment: Experiment) -> int:
@@ -86,28 +91,65 @@ def check_memory(jobs: Sequence[Job], identities: Sequence[int]) -> Iterator[str
     warned = set()
     for job, people in zip(jobs, identities, strict=True):
         kinds = head_memory(job, people)
-        if not job.backend.own_hosts:
-            need, have, where = sum(kind.total for kind in kinds), psutil.virtual_memory().total, "this machine"
-        else:
-            need = max(kind.total // kind.copies for kind in kinds)
-            have, where = int(instance(job.shape.instance_type).memory_gib * 2**30), job.shape.instance_type
-        if need < NOTABLE_SHARE * have:
-            continue
-        one = kinds[0]
-        text = (
-            f"{job.strategy.name}: the {job.experiment.head} head for {people:,} people takes {_gib(need)} of the "
-            f"{_gib(have)} of {where} (parameters {_gib(one.parameters)}, gradients {_gib(one.gradients)}, moments "
-            f"{_gib(one.moments)}" + (f", in {job.replicas} replicas)" if job.replicas > 1 else ")")
-        )
-        if need > have:
-            sampled = "" if HEADS[job.experiment.head].sampled else "--head partial-fc, "
-            raise InputError(
-                f"{text}: it cannot fit. Use fewer people (--subset identities=N, --min-images), {sampled}fewer "
-                f"--workers, a --model with a smaller embedding (facesim models), or a larger machine."
+        for where, have, hosts in _memories(job):
+            held = max((_held(job, kinds, tasks) for tasks in hosts), key=lambda one: one.total)
+            if held.total < NOTABLE_SHARE * have:
+                continue
+            text = (
+                f"{job.strategy.name}: the {job.experiment.head} head for {people:,} people takes {_gib(held.total)} "
+                f"of the {_gib(have)} of {where} (parameters {_gib(held.parameters)}, gradients "
+                f"{_gib(held.gradients)}, moments {_gib(held.moments)}"
+                + (f", in {held.replicas:g} replicas)" if held.replicas > 1 else ")")
             )
-        if text not in warned:
-            warned.add(text)
-            yield text
+            if held.total > have:
+                sampled = "" if HEADS[job.experiment.head].sampled else "--head partial-fc, "
+                raise InputError(
+                    f"{text}: it cannot fit. Use fewer people (--subset identities=N, --min-images), {sampled}fewer "
+                    f"--workers, a --model with a smaller embedding (facesim models), or a larger machine."
+                )
+            if text not in warned:
+                warned.add(text)
+                yield text
+
+
+def _memories(job: Job) -> Iterator[tuple[str, float, list[Counter[str]]]]:
+    """The memories that the job's tasks have: what each is of, its bytes, and how many tasks of each role share it, on
+    every host of the kind.
+    """
+    counts = job.strategy.tasks(job.shape)
+    if not job.backend.own_hosts:
+        yield "this machine", psutil.virtual_memory().total, [Counter(counts)]
+        return
+    groups = [[f"host-{group}-{number}" for number in range(count)] for group, (_, count) in enumerate(job.groups)]
+    topology = hosted_topology(counts, [*chain.from_iterable(groups)], *groups[1:])
+    given_gib = job.backend.host_memory_gib
+    for (kind, _), hosts in zip(job.groups, groups, strict=True):
+        tasks = [Counter(role for role, _ in topology.tasks_on(host)) for host in hosts]
+        yield kind if given_gib is None else "a host", (given_gib or instance(kind).memory_gib) * 2**30, tasks
+
+
+class _Held(NamedTuple):
+    """Bytes of the head that some tasks hold together, and the replicas that are among them."""
+
+    parameters: float
+    gradients: float
+    moments: float
+    logits: float
+    replicas: float
+
+    @property
+    def total(self) -> float:
+        return sum(self[:4])
+
+
+def _held(job: Job, kinds: Sequence[HeadMemory], tasks: Counter[str]) -> _Held:
+    counts = job.strategy.tasks(job.shape)
+    copies = [
+        kind.copies * sum(tasks[role] for role in kind.roles) / sum(counts[role] for role in kind.roles)
+        for kind in kinds
+    ]
+    parts = (sum(count * kind[part] for count, kind in zip(copies, kinds)) for part in range(4))
+    return _Held(*parts, replicas=sum(count for count, kind in zip(copies, kinds) if kind.copies > 1))
 
 
 def _gib(size: float) -> str:

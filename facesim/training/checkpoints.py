@@ -95,7 +95,7 @@ class Checkpoints:
 
         `check` looks at one that could be read; with a ValueError it says that it is damaged nevertheless.
         """
-        for leftover in self._directory.glob(f".{_PREFIX}*"):  # of a writer that was killed
+        for leftover in self._directory.glob(f".{_PREFIX}[0-9]*{_SUFFIX}.[0-9]*"):  # of a writer that was killed
             _remove(leftover)
         for file in self.files():
             try:

@@ -76,6 +76,20 @@ def open_regular(path: str | Path) -> BinaryIO:
         raise
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[BinaryIO]:
+    """A user's file, opened by `open_regular` to be read piece by piece.
+
+    Raises:
+        InputError: it cannot be opened or read; the message says why.
+    """
+    try:
+        with open_regular(path) as file:
+            yield file
+    except OSError as error:
+        raise InputError(f"{path}: {why_unread(error)}. Give a file that you may read.") from error
+
+
 def read_bytes(path: str | Path) -> bytes:
     """The content of a file that a user, or a run, has, opened by `open_regular`; raises what that does."""
     with open_regular(path) as file:

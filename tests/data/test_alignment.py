@@ -126,9 +126,10 @@ def test_a_detector_that_there_is_not():
 FOUND, BOX = np.float32(TEMPLATE + 60), np.float32((70, 80, 170, 180))
 
 
-def test_landmarks_in_one_place_are_no_face(people, tmp_path):
+@pytest.mark.parametrize("place", [(60.0, 60.0), (60.0, 170.0)])
+def test_landmarks_in_one_place_are_no_face(people, tmp_path, place):
     """They could not be turned and scaled."""
-    faces = [Face(FOUND, 100.0), Face(np.full((5, 2), 60.0), 900.0)]
+    faces = [Face(FOUND, 100.0), Face(np.tile(place, (5, 1)), 900.0)]
 
     assert align_folder(people, tmp_path / "out", lambda _: faces).several == ()
     aligned = align_folder(people, tmp_path / "none", lambda _: faces[1:])

@@ -154,3 +154,9 @@ def test_a_list_of_whom_the_images_show_is_not_passed_over(ready, photo, tmp_pat
     for part in ("train", "test"):
         (tmp_path / "faces" / part / "metadata.csv").write_text("file_name,light\n0.png,dim")
     assert ready(shutil.make_archive(file, packed_as, tmp_path / "faces")).names == ("test", "train")
+
+
+def test_folders_of_parts_may_be_inside_those_of_people(ready, zipped):
+    data = ready(zipped({f"{name}/{part}/1.png": png(1) for name in ("Ana", "Bo") for part in ("train", "test")}))
+
+    assert (data.names, np.bincount(data.parts).tolist()) == (("Ana", "Bo"), [2, 0, 2])

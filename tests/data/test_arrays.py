@@ -113,6 +113,9 @@ def test_the_same_name_in_two_forms_of_unicode_is_one_person_and_told(saved):
         ("train_images", "train_labels", "test_images", "test_labels"),
         ("trainX", "trainy", "testX", "testy"),
         ("X_train", "y_train", "X_val", "y_val"),
+        ("x_train", "y_train", "x_holdout", "y_holdout"),
+        ("x_train", "y_train", "x_held_out", "y_held_out"),
+        ("training_x", "training_y", "evaluation_x", "evaluation_y"),
     ],
 )
 def test_training_and_test_arrays_are_parts_of_a_split(saved, keys):
@@ -122,7 +125,7 @@ def test_training_and_test_arrays_are_parts_of_a_split(saved, keys):
 
     np.testing.assert_array_equal(pixels_of(npz), PIXELS)
     assert npz.labels.tolist() == LABELS.tolist()
-    assert npz.parts == [TRAIN] * 4 + [VAL if "val" in keys[2] else TEST] * 2
+    assert npz.parts == [TRAIN] * 4 + [VAL if keys[2] == "X_val" else TEST] * 2
 
 
 @pytest.mark.parametrize("kind", ["U", "S"])
@@ -135,6 +138,17 @@ def test_an_array_of_texts_says_the_part_of_each_image(saved, kind):
     odd = read_npz(saved(x=PIXELS, y=LABELS.astype(str), subset=np.array(["a", "b", "a", "a", "a", "b"]).astype(kind)))
     assert odd.parts == [NO_PART] * 6
     assert odd.notes[1].startswith("the array subset (a 4, b 2) is not used, as it does not say train, val, test")
+
+
+def test_of_several_arrays_that_may_say_the_part_the_one_that_does_is_taken(saved):
+    views = np.array(["frontal", "profile"] * 3)
+    folds = np.array(["train", "test"] * 3)
+
+    for given in ({"subset": views, "fold": folds}, {"fold": folds, "subset": views}):
+        npz = read_npz(saved(images=PIXELS, labels=LABELS, **given))
+
+        assert npz.parts == [TRAIN, TEST] * 3
+        assert [str(one) for one in npz.unused] == ["1 array: array that is not needed (subset)"]
 
 
 @pytest.mark.parametrize("count", [4, 6])

@@ -120,6 +120,18 @@ def test_a_column_that_only_looks_like_a_split_is_not_used_and_that_is_said(read
     assert data.notes[0].startswith("the column subset (profile 4, frontal 3) is not used")
 
 
+def test_of_several_columns_that_may_say_the_part_the_one_that_does_in_any_file_is_taken(ready, written, tmp_path):
+    views, none = ["frontal", "profile"] * 2, ["other"] * 3
+    written(table(LABELS[:4], subset=views, fold=["train", "train", "test", "train"]), "faces/a.parquet")
+    written(table(LABELS[4:], subset=none, fold=["train", "train", "test"]), "faces/b.parquet")
+    folder = tmp_path / "faces"
+
+    assert ready(folder).parts.tolist() == [0, 0, 2, 0, 0, 0, 2]
+    written(table(LABELS[4:], subset=none, Fold=none), "faces/b.parquet")
+    with pytest.raises(InputError, match="3 images that belong to none.*column Fold .other 3. is not used"):
+        ready(folder)
+
+
 def test_a_shard_that_is_missing(ready, written, tmp_path):
     written(table(), "faces/train-00000-of-00002.parquet")
 

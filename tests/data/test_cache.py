@@ -113,7 +113,7 @@ def test_a_preparation_that_is_ended_leaves_nothing(tmp_path, number):
 
 
 def test_what_a_killed_preparation_left_is_removed_at_the_next_one_and_what_goes_on_is_not(ready, tmp_path):
-    killed, going_on = tmp_path / "cache/.a.1", tmp_path / "cache/.a.2"
+    killed, going_on = (tmp_path / f"cache/.{number * 24}.{number * 32}" for number in "12")
     for folder in (killed, going_on):
         folder.mkdir(parents=True)
         (folder / "lock").touch()
@@ -123,6 +123,20 @@ def test_what_a_killed_preparation_left_is_removed_at_the_next_one_and_what_goes
         ready()
 
     assert going_on.exists() and not killed.exists()
+
+
+def test_what_else_lies_in_a_folder_that_is_named_for_it_stays(ready, tmp_path):
+    old = time.time() - 48 * 3600
+    theirs = [tmp_path / "cache" / name for name in (".emacs.d", ".config.old", f".{24 * 'a'}.backup", "photos.2019")]
+    ours = tmp_path / "cache" / f".{24 * 'a'}.{32 * 'b'}.old"  # put aside by a process that was killed then
+    for folder in (*theirs, ours):
+        folder.mkdir(parents=True)
+        (folder / "lock").touch()
+        os.utime(folder, (old, old))
+
+    ready()
+
+    assert [folder.exists() for folder in (*theirs, ours)] == [True] * 4 + [False]
 
 
 def test_the_folder_is_the_user_s_alone(ready, tmp_path, monkeypatch):

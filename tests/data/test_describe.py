@@ -12,7 +12,7 @@ from PIL import Image, ImageEnhance
 
 from facesim.data import RenderSpec, describe, prepare, render, render_folder
 from facesim.data.describe import Sizes, original_sizes
-from facesim.data.duplicates import NEAR, near_pairs
+from facesim.data.duplicates import NEAR, alike_pairs, cropped_pairs, near_pairs, notes_across
 from facesim.data.splits import stratified_split
 from tests.conftest import ORL, facesim_here, parse
 
@@ -121,3 +121,69 @@ def test_the_command_tells_pairs_and_json_has_them_all(faces, tmp_path):
     assert f"one labelled {first.name}, the other {second.name}" in shown.output
     assert facts["suspects"][0]["second"] == f"{second.name}/0002.png"
     assert facts["near_duplicate_pairs_across_identities"] == 1
+
+
+class TestManyPicturesAlike:
+    """Copies of a picture are compared as one, and counted."""
+
+    @pytest.mark.slow
+    def test_thousands_of_copies_take_seconds(self, people, tmp_path):
+        copies = 2000
+        pictures = [people[0], people[7]]
+        labels = np.repeat([0, 1, 0], [copies, 2 * copies, 2])
+        images = np.stack([*[pictures[0]] * (3 * copies), pictures[0], pictures[1]])
+        np.savez(tmp_path / "faces.npz", images=images, labels=labels)
+        data = prepare(str(tmp_path / "faces.npz"), image_size=64, cache_dir=tmp_path / "cache")
+        begin = time.process_time()
+
+        facts = describe(data)
+
+        same = 3 * copies + 1
+        assert facts.duplicate_images == same - 1
+        assert facts.near_duplicate_pairs == same * (same - 1) // 2
+        assert facts.near_duplicate_pairs_across_identities == (copies + 1) * 2 * copies
+        assert (len(facts.suspects), {one.first for one in facts.suspects}) == (1000, {"image 0"})
+        assert [one.second for one in facts.suspects] == [f"image {number}" for number in range(1, 1001)]
+        assert (
+            time.process_time() - begin < 30
+        )  # of the processor: about 2 s of it; 18 million pairs, one by one, minutes
+
+    def test_they_are_counted_as_they_are_one_by_one(self, people):
+        """Also where one picture has copies of two people, on both sides of the split."""
+        rng = np.random.default_rng(0)
+        chosen = rng.integers(0, 8, 40)
+        images, labels = people[chosen].copy(), chosen % 3
+        images[::7] = np.stack([np.asarray(as_jpeg(Image.fromarray(image))) for image in images[::7]])
+        labels[::5] = 0
+        part = rng.choice([1, 1, -1, 0], 40)
+
+        found = [pair for alike in alike_pairs(images, labels, part) for pair in alike.pairs()]
+
+        near = {pair[:2]: pair for pair in near_pairs(images)}
+        cropped = {pair[:2] for pair in cropped_pairs(images, labels, part)}
+        assert (
+            len(found)
+            == len({pair[:2] for pair in found})
+            == sum(alike.count for alike in alike_pairs(images, labels, part))
+        )
+        assert {pair[:2] for pair in found} == near.keys() | cropped
+        assert {pair for pair in found if not pair.cropped} == set(near.values())
+        assert {pair[:2] for pair in found if pair.cropped} == cropped - near.keys()
+
+    def test_pairs_are_told_once_where_a_picture_looks_like_a_crop_too(self, people):
+        images = np.concatenate([people[:3], np.asarray(as_jpeg(Image.fromarray(people[0])))[None]])
+
+        (note,) = notes_across(images, np.zeros(4, int), np.array([0, 0, 0, 2]), "abcd", lambda *_: None)
+
+        assert "1 of the 1 images" in note and "(1 pairs, 0 of them crops; such as a and d)" in note
+
+
+@pytest.mark.parametrize("size", [(1, 40), (40, 1)])
+def test_a_picture_of_one_pixel_s_width_or_height_is_described(tmp_path, photo, size):
+    for name in ("Ana", "Bo"):
+        for k, one in enumerate([size, (60, 30), (30, 60), (40, 40)]):  # crops have the shapes of the others
+            photo(f"faces/{'train' if k % 2 else 'test'}/{name}/{k}.png", one)
+
+    data = prepare(str(tmp_path / "faces"), image_size=32, cache_dir=tmp_path / "cache")
+
+    assert describe(data).images == 8

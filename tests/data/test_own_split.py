@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from PIL import Image
 from facesim.baselines.record import study_baselines
 from facesim.data import PreparedData, describe, duplicates, prepare, render
 from facesim.data.duplicates import cropped_pairs, hashes_of, near_across, near_pairs
+from facesim.data.parts import split_note
 from facesim.data.rendering import RenderSpec
 from facesim.data.subsets import take_subset
 from facesim.preflight.checks import preflight
@@ -115,6 +117,14 @@ def test_random_pools_all_of_it(ready, tree):
     assert data.notes[0].startswith("its own split (train 7, val 4, test 4) is not kept (--split random)")
 
 
+def test_folders_of_parts_may_be_inside_those_of_people(ready, tree):
+    data = ready(
+        tree({"Ana/train": range(3), "Ana/Test Set": range(3, 5), "Bo/train": range(2), "Bo/Test Set": range(2, 3)})
+    )
+
+    assert (data.names, np.bincount(data.parts).tolist()) == (("Ana", "Bo"), [5, 0, 3])
+
+
 def test_images_of_no_part_are_refused_unless_all_are_pooled(ready, tree):
     root = tree({"Ana": range(3), "Bo": range(3), "Ana/train": range(3, 5), "Ana/test": range(5, 7)})
 
@@ -197,6 +207,35 @@ def test_a_subset_chooses_among_what_is_trained_on_and_keeps_what_is_tested(read
     train, held_out = part.split(OWN)
     assert np.bincount(part.labels[train]).tolist() == [2, 2]
     assert [part.origins[index] for index in held_out] == [data.origins[index] for index in data.split(OWN)[1]]
+
+
+def test_what_is_told_of_a_subset_is_of_its_own_images(ready, tree):
+    source = tree(
+        {"train/Ana": range(4), "train/Bo": range(4), "train/Cy": range(4)} | TESTED | {"test/Cy": range(6, 8)}
+    )
+    shutil.copy(source / "train/Cy/train-Cy0.png", source / "test/Cy/again.png")
+    data = ready(source)
+
+    part = next(
+        part
+        for seed in range(20)
+        if (part := take_subset(data, Subset.parse("identities=2,images=2"), seed)).names == ("Ana", "Bo")
+    )
+
+    assert any("look the same" in note for note in data.notes)
+    assert part.notes == (split_note(part.parts),)
+    assert "4 images are trained on and 4 (test) are tested" in part.notes[0]
+
+
+def test_a_repair_is_told_once_and_not_kept_with_a_subset(ready, tree):
+    source, subset = tree(TRAINED | TESTED), Subset.parse("images=2")
+    data = ready(source)
+    (data.directory / "origins.json").write_text("[]")
+
+    again = ready(source)
+
+    assert "prepared again" in take_subset(again, subset, 0).notes[-1]
+    assert not any("prepared again" in note for note in take_subset(data, subset, 0).notes)
 
 
 def test_baselines_and_checks_keep_the_split(tree, tmp_path, monkeypatch):
@@ -299,3 +338,13 @@ def test_copies_are_found_among_a_hundred_thousand():
     close = near_across(hashes[:60_000], hashes[60_000:])
 
     assert set(np.flatnonzero(close)) == set(copies)
+
+
+def test_many_copies_take_no_longer_than_few():
+    hashes = np.random.default_rng(0).integers(0, 256, (3, 32), np.uint8)
+    begin = time.process_time()
+
+    close = near_across(np.repeat(hashes[:2], 6000, axis=0), np.repeat(hashes[1:], 6000, axis=0))
+
+    assert close.tolist() == [False] * 6000 + [True] * 6000
+    assert time.process_time() - begin < 10  # of the processor: far less than a second; 12,000 pairs squared, minutes

@@ -404,7 +404,7 @@ class TestCache:
         assert [path.name[0] for path in (tmp_path / "cache").iterdir()] == ["."]
 
     def test_what_was_left_is_removed_when_it_is_old(self, ready, tmp_path):
-        old, young = tmp_path / "cache/.abc.1", tmp_path / "cache/.abc.2"
+        old, young = (tmp_path / f"cache/.{24 * number}.{32 * number}" for number in "12")
         for path in (old, young):
             path.mkdir(parents=True)
         os.utime(old, (time.time() - 2 * 24 * 3600,) * 2)

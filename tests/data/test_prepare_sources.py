@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facesim.data import PreparedData, prepare, render
+from facesim.data import PreparedData, prepare, render, render_folder
+from facesim.spec.data import DataSpec
 from facesim.util.errors import InputError
 from tests.data.test_prepare import ORL, REPOSITORY, SPEC
 
@@ -225,3 +226,14 @@ class TestSourcesThatAreNone:
 
         with pytest.raises(InputError, match="cannot write to"):
             ready("rendered", render=SPEC)
+
+
+def test_rendered_people_are_tested_on_as_far_as_they_are_trained_on(ready, tmp_path):
+    render_folder(replace(SPEC, identities=SPEC.identities - 1), tmp_path / "faces")
+
+    data = ready(tmp_path / "faces", test="rendered", render=SPEC)
+
+    _, held_out = data.split(DataSpec())
+    pictures, labels, _ = render(replace(SPEC, size=16))
+    assert len(held_out) == (SPEC.identities - 1) * SPEC.images
+    np.testing.assert_array_equal(data.images[held_out], pictures[labels < SPEC.identities - 1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import struct
 from pathlib import Path
@@ -11,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facesim.data import prepare
-from facesim.data.recordio import read_record
+from facesim.data import prepare, tfrecord
+from facesim.data.recordio import read_index, read_record
 from facesim.util.errors import InputError
 
 MAGIC = struct.pack("<I", 0xCED7230A)
@@ -277,3 +278,21 @@ def test_whatever_a_damaged_record_file_holds_the_error_is_one_for_the_user(tmp_
         ready(path, max_bad_files=1.0)
     except InputError as error:
         assert str(error)
+
+
+@pytest.mark.parametrize(
+    "read", [lambda path: read_index(path, lambda *_: None), lambda path: list(tfrecord.find_records(path))]
+)
+def test_what_is_no_file_to_read_is_told_as_that(tmp_path, read):
+    with pytest.raises(InputError, match=f"{tmp_path}: a folder, not a file. Give a file that you may read"):
+        read(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.parametrize("name", ["train.rec", "train.idx", "property"])
+def test_a_file_that_may_not_be_read_is_told_and_the_cache_is_not_blamed(tmp_path, ready, name):
+    path = write_rec(tmp_path / "faces", insightface())
+    (path.parent / name).chmod(0)
+
+    with pytest.raises(InputError, match=f"{name}: no permission to read. Give a file that you may read"):
+        ready(path)

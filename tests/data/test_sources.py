@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from facesim.data import prepare
+from facesim.data.parts import words_of
 from facesim.data.tables import read_table
 from facesim.data.tfrecord import checksum
 from facesim.spec.data import DataSpec
@@ -213,3 +216,85 @@ def test_names_that_would_move_a_terminal_s_cursor_are_shown_plainly(prepared, t
     np.savez(tmp_path / "faces.npz", images=np.zeros((6, 32, 32), np.uint8), labels=names)
 
     assert prepared(tmp_path / "faces.npz").names == (r"\x1b[31mAna", r"Bo\nBo")
+
+
+class TestNamesOfImagesAndLabels:
+    """What has no names to choose from takes no option that names one."""
+
+    @pytest.fixture
+    def folder(self, tmp_path):
+        for person in ("Ana", "Bo"):
+            (tmp_path / "faces" / person).mkdir(parents=True)
+            for k in range(3):
+                (tmp_path / "faces" / person / f"{k}.jpg").write_bytes(jpeg(ord(person[0]) + k))
+        return tmp_path / "faces"
+
+    @pytest.mark.parametrize("kind", ["folder", "npz", "zip", "rec", "rendered"])
+    @pytest.mark.parametrize("option", ["image_feature", "label_feature"])
+    def test_it_is_refused(self, tmp_path, folder, cache, kind, option):
+        np.savez(tmp_path / "a.npz", images=np.zeros((4, 32, 32), np.uint8), labels=[0, 1, 0, 1], who=[1, 1, 0, 0])
+        shutil.make_archive(str(tmp_path / "b"), "zip", folder)
+        (tmp_path / "train.rec").write_bytes(b"".join(rec(k % 3, k) for k in range(9)))
+        files = {"npz": "a.npz", "zip": "b.zip", "rec": "train.rec", "folder": "faces"}
+        source = str(tmp_path / files[kind]) if kind in files else kind
+
+        with pytest.raises(InputError, match="who means nothing to .* Leave it out") as error:
+            prepare(source, image_size=32, cache_dir=cache, **{option: "who"})
+        assert error.value.field == option
+
+    def test_a_folder_may_be_tested_on_beside_a_table_where_they_are_named(self, tmp_path, folder, cache):
+        (tmp_path / "table").mkdir()
+        rows = ["path,label,who"]
+        for k in range(4):
+            (tmp_path / f"table/{k}.jpg").write_bytes(jpeg(k))
+            rows.append(f"{k}.jpg,{k},{('Ana', 'Bo')[k % 2]}")
+        listed = table(tmp_path / "table", "\n".join(rows))
+
+        data = prepare(str(listed), test=str(folder), label_feature="who", image_size=32, cache_dir=cache)
+
+        assert data.names == ("Ana", "Bo") and np.bincount(data.parts).tolist() == [4, 0, 6]
+
+
+class TestFilesOfMacos:
+    """`._NAME` beside each file, on disks and in archives that macOS wrote, is not the user's."""
+
+    @pytest.mark.parametrize("kind", ["tfrecord", "rec", "npz", "csv"])
+    def test_they_are_counted(self, prepared, tmp_path, kind):
+        names = {"tfrecord": "faces-train.tfrecord", "rec": "train.rec", "npz": "faces.npz", "csv": "faces.csv"}
+        if kind == "npz":
+            np.savez(tmp_path / names[kind], images=np.zeros((4, 32, 32), np.uint8), labels=[0, 1, 0, 1])
+        elif kind == "csv":
+            rows = [f"{tmp_path.parent / f'{tmp_path.name}-{k}.jpg'},{k % 2}" for k in range(4)]
+            for k, row in enumerate(rows):
+                Path(row.partition(",")[0]).write_bytes(jpeg(k))
+            table(tmp_path, "\n".join(["path,label", *rows]))
+        else:
+            content = records() if kind == "tfrecord" else b"".join(rec(k % 3, k) for k in range(9))
+            (tmp_path / names[kind]).write_bytes(content)
+        (tmp_path / f"._{names[kind]}").write_bytes(b"\0\5\26\7")
+
+        assert [str(one) for one in prepared(tmp_path).unused] == [f"1 file: of macOS (._{names[kind]})"]
+
+
+def test_record_files_called_held_out_are_tested_on(prepared, tmp_path):
+    for name in ("train", "held-out"):
+        for shard in range(2):
+            (tmp_path / f"faces-{name}-0000{shard}-of-00002.tfrecord").write_bytes(records(3 + 3 * shard))
+
+    data = prepared(tmp_path)
+
+    assert {data.origins[index].split()[0].partition("-0")[0] for index in data.split(DataSpec())[1]} == {
+        "faces-held-out"
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("held-out-00000-of-00001", ["held-out", "out", "of", ""]),
+        ("dev_train.tar", ["dev", "train", "tar"]),
+        ("test-set.tar", ["test", "set", "tar"]),
+    ],
+)
+def test_words_of_a_file_s_name_are_joined_only_where_alone_they_mean_nothing(name, words):
+    assert words_of(name) == words

@@ -14,6 +14,7 @@ from facesim.data.describe import original_sizes
 from facesim.data.parts import NO_PART, TEST, TRAIN, VAL
 from facesim.data.tables import read_table
 from facesim.util.errors import InputError
+from tests.conftest import facesim_here, parse
 
 HEADER = ("path", "label")
 ROWS = [("a/1.png", "Ana"), ("a/2.png", "Ana"), ("b/1.png", "Bo"), ("b/2.png", "Bo")]
@@ -316,3 +317,102 @@ def test_what_a_column_of_parts_says_beside_them_is_told(photo, tmp_path, cache)
     pooled = prepare(str(tmp_path / "faces/list.csv"), image_size=8, cache_dir=cache, split="random")
 
     assert any(re.fullmatch(told, note) for note in pooled.notes)
+
+
+class TestNamedColumns:
+    """`--image-feature` and `--label-feature` name the columns that are read in place of the usual ones."""
+
+    TEXT = "path,label,Celebrity;of,set,group\n1.png,1,Ana,train,x\n2.png,2,Ana,test,x\n3.png,3,Bo,train,x\n"
+
+    @pytest.fixture
+    def listed(self, tmp_path):
+        path = tmp_path / "faces.csv"
+        path.write_text(self.TEXT)
+        return path
+
+    def test_the_named_column_is_the_label_and_the_usual_one_is_not_used(self, listed):
+        named = read_table(listed, label_feature="celebrity;OF")
+
+        assert [example.identity for example in named.examples] == ["Ana", "Ana", "Bo"]
+        assert [example.part for example in named.examples] == [TRAIN, TEST, TRAIN]
+        assert named.notes == ("columns that are not used: label.",)
+
+    def test_what_is_named_is_nothing_else_beside(self, listed):
+        assert {one.part for one in read_table(listed, label_feature="set").examples} == {NO_PART}
+        assert {one.group for one in read_table(listed, label_feature="group").examples} == {None}
+
+    def test_the_named_column_is_the_path(self, tmp_path):
+        (tmp_path / "faces.csv").write_text("path,crop,label\na/1.png,b/1.png,Ana\n")
+
+        (example,) = read_table(tmp_path / "faces.csv", image_feature="crop").examples
+
+        assert example.path == tmp_path / "b/1.png"
+
+    def test_a_column_that_is_not_there_is_refused(self, listed):
+        with pytest.raises(InputError, match=r"has no column who; it has path, label, .*--label-feature"):
+            read_table(listed, label_feature="who")
+
+    def test_the_data_are_of_the_named_column_as_is_what_is_described(self, photo, tmp_path, monkeypatch):
+        rows = ["path,label,person", *(f"{photo(f'{k}.png').name},{k % 3},{'AB'[k % 2]}" for k in range(6))]
+        (tmp_path / "faces.csv").write_text("\n".join(rows))
+        monkeypatch.setenv("FACESIM_CACHE", str(tmp_path / "cache"))
+
+        facts, named = (
+            parse(facesim_here("data", "describe", tmp_path / "faces.csv", "--json", *options))
+            for options in ((), ("--label-feature", "person"))
+        )
+
+        assert (facts["identities"], named["identities"]) == (3, 2)
+        assert named["original_sizes"]["files"] == 6
+
+    def test_a_folder_s_list_may_say_whom_by_a_named_column_alone(self, photo, tmp_path, cache):
+        rows = [
+            "file_name,celebrity",
+            *(f"{photo(f'faces/x/me/{k}.png').relative_to(tmp_path / 'faces/x')},{'AB'[k % 2]}" for k in range(4)),
+        ]
+        (tmp_path / "faces/x/metadata.csv").write_text("\n".join(rows))
+
+        data = prepare(str(tmp_path / "faces/x"), image_size=8, label_feature="celebrity", cache_dir=cache)
+
+        assert data.names == ("A", "B")
+        assert original_sizes(str(tmp_path / "faces/x"), 64, None, "celebrity").files == 4
+        with pytest.raises(InputError, match="--label-feature who means nothing to x: it names a column of a CSV"):
+            prepare(str(tmp_path / "faces/x"), image_size=8, label_feature="who", cache_dir=cache)
+
+
+class TestListedLinks:
+    """What a list names is used, wherever it leads."""
+
+    def test_links_that_are_listed_are_used_and_so_are_their_folders(self, photo, tmp_path, cache):
+        """As the hub's snapshots have them, and git-annex."""
+        rows = ["file_name,label"]
+        (tmp_path / "faces/images").mkdir(parents=True)
+        (tmp_path / "faces/.hidden").mkdir()
+        for k in range(6):
+            stored = photo(f"{'faces' if k % 2 else 'elsewhere'}/blobs/{k}.png")
+            link = tmp_path / f"faces/{'images' if k < 4 else '.hidden'}/{k}.png"
+            link.symlink_to(stored)
+            rows.append(f"{link.relative_to(tmp_path / 'faces')},{'AB'[k % 3 % 2]}")
+        (tmp_path / "faces/metadata.csv").write_text("\n".join(rows))
+
+        data = prepare(str(tmp_path / "faces"), image_size=8, cache_dir=cache)
+
+        assert (len(data.labels), data.unused) == (6, ())
+
+    def test_images_in_a_folder_that_is_a_link_are_used(self, photo, tmp_path, cache):
+        rows = ["file_name,label", *(f"more/{photo(f'faces/in/{k}.png').name},{'AB'[k % 2]}" for k in range(4))]
+        (tmp_path / "faces/more").symlink_to("in")
+        (tmp_path / "faces/metadata.csv").write_text("\n".join(rows))
+
+        assert prepare(str(tmp_path / "faces"), image_size=8, cache_dir=cache).unused == ()
+
+    def test_other_names_of_listed_images_are_counted(self, photo, tmp_path, cache):
+        rows = ["file_name,label", *(f"{photo(f'faces/{k}.png').name},{'AB'[k % 2]}" for k in range(4))]
+        (tmp_path / "faces/again.png").symlink_to("1.png")
+        (tmp_path / "faces/metadata.csv").write_text("\n".join(rows))
+
+        data = prepare(str(tmp_path / "faces"), image_size=8, cache_dir=cache)
+
+        assert [str(one) for one in data.unused] == [
+            "1 link: another name (a link) of a file that is there already (again.png)"
+        ]

@@ -223,3 +223,29 @@ def test_one_name_in_two_ways_is_told_as_it_is(ready, packed):
 
     with pytest.raises(InputError, match="Ana/1.png is there several times"):
         ready(packed(members))
+
+
+def test_of_a_folder_of_archives_those_of_macos_are_none(ready, packed, tmp_path):
+    packed(samples(end=4), "faces/train-00000-of-00002.tar")
+    packed(samples(begin=4), "faces/train-00001-of-00002.tar")
+    (tmp_path / "faces/._train-00000-of-00002.tar").write_bytes(b"\0\5\26\7")
+
+    data = ready(tmp_path / "faces")
+
+    assert_is_all(data)
+    assert [str(one) for one in data.unused] == ["1 file: of macOS (._train-00000-of-00002.tar)"]
+
+
+def test_an_image_cannot_be_named_in_folders_of_people(ready, packed):
+    members = {f"{name}/{k}.png": png(k) for name in ("Ana", "Bo") for k in range(2)}
+
+    with pytest.raises(InputError, match="read as folders of people, which have no jpg"):
+        ready(packed(members), image_feature="jpg")
+
+
+def test_folders_of_parts_may_be_inside_those_of_people(ready, packed):
+    members = {f"{name}/{part}/{k}.png": png(k) for name in ("Ana", "Bo") for k, part in enumerate(("train", "test"))}
+
+    data = ready(packed(members))
+
+    assert (data.names, np.bincount(data.parts).tolist()) == (("Ana", "Bo"), [2, 0, 2])

@@ -79,9 +79,12 @@ def test_a_writer_that_was_killed_leaves_nothing_that_counts(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep=2)
     leftover = tmp_path / ".checkpoint-000000030.npz.123"
     leftover.write_bytes(b"half")
+    other = tmp_path / ".checkpoint-notes.txt"
+    other.touch()
 
     assert checkpoints.newest(never) is None
     assert not leftover.exists()
+    assert other.exists()
 
 
 def test_at_any_moment_only_whole_ones_are_seen(tmp_path):

@@ -91,3 +91,50 @@ def test_a_head_that_cannot_fit_is_refused_with_what_to_do():
     assert list(check_memory([make_job(model="resnet-small")], [people]))
     with pytest.raises(InputError, match=r"in 2 replicas\): it cannot fit. Use fewer people"):
         list(check_memory([make_job(model="resnet-small", strategy="allreduce")], [people]))
+
+
+class TestHosts:
+    """Each host of a cluster has a memory of its own, which the tasks on it share."""
+
+    PEOPLE = 5_000_000  # their head of `resnet-small` is 2.4 GiB, and has as many gradients and twice as many moments
+
+    @staticmethod
+    def check(people: int = PEOPLE, **options) -> list[str]:
+        job = make_job(**{"model": "resnet-small", "backend": "sagemaker", **options})
+        return list(check_memory([job], [people]))
+
+    def test_servers_of_a_smaller_type_do_not_have_the_memory_of_the_workers(self):
+        with pytest.raises(InputError, match=r"takes 9\.6 GiB of the 8\.0 GiB of ml\.m5\.large \(.*it cannot fit"):
+            self.check(strategy="ps-async", ps_instance_type="ml.m5.large")
+
+    def test_servers_share_the_head(self):
+        told = self.check(strategy="ps-async", ps_instance_type="ml.m5.large", ps=4)
+
+        assert any("takes 2.4 GiB of the 8.0 GiB of ml.m5.large" in notice for notice in told)
+
+    def test_servers_of_a_larger_type_leave_the_workers_hosts_their_memory(self):
+        options = {"people": 7_000_000, "strategy": "ps-async", "workers": 1}
+
+        with pytest.raises(InputError, match=r"of the 32\.0 GiB of ml\.m5\.2xlarge"):  # worker, chief and server
+            self.check(**options)
+        assert self.check(**options, ps_instance_type="ml.m5.24xlarge")
+
+    def test_workers_on_one_host_count_each(self):
+        options = {"strategy": "allreduce", "workers": 4}
+
+        (one,) = self.check(**options)
+        assert "in " not in one.partition("moments")[2]
+        with pytest.raises(InputError, match=r"of ml\.m5\.2xlarge .*, in 4 replicas\): it cannot fit"):
+            self.check(**options, workers_per_host=4)
+
+    def test_replicas_of_one_process_count_each(self):
+        with pytest.raises(InputError, match=r"in 4 replicas\): it cannot fit"):
+            self.check(strategy="mirrored", workers=4)
+
+    def test_a_pod_has_the_memory_that_it_is_given(self):
+        options = {"backend": "kubernetes", "strategy": "allreduce"}
+
+        assert self.check(**options)
+        with pytest.raises(InputError, match=r"of the 4\.0 GiB of a host \("):
+            self.check(**options, pod_memory_gib=4)
+        assert self.check(50_000_000, **options, pod_memory_gib=300)

@@ -121,6 +121,19 @@ def test_nor_can_those_that_its_own_start_was_trained_on(earlier, faces, tmp_pat
         unseen(job_on(faces, between))
 
 
+def test_another_network_under_the_same_name_is_looked_at_anew(earlier, faces, tmp_path):
+    """In one process, as a notebook is."""
+    with pytest.raises(InputError, match="held out here"):
+        unseen(job_on(faces, earlier, seed=1))
+
+    shutil.rmtree(earlier)
+    trained(earlier, job_on(faces, seed=1))
+
+    assert unseen(job_on(faces, earlier, seed=1)) == []
+    with pytest.raises(InputError, match="held out here"):
+        unseen(job_on(faces, earlier))
+
+
 def test_other_forms_of_them_are_told(faces, tmp_path):
     others = tmp_path / "others"
     shutil.copytree(faces, others)
