@@ -80,9 +80,7 @@ def record_baselines(
         kept = next((one.scores for one in entries if one.is_of(split) and one.sha256 == data.sha256), ())
         # A method that is not installed now may be again.
         known = {
-            one.method: one
-            for one in kept
-            if one.method not in methods or one.package == BASELINES.package(one.method)
+            one.method: one for one in kept if one.method not in methods or one.package == BASELINES.package(one.method)
         }
         not_due = {*known, *too_few(data, spec)}
         if due := [name for name in methods if name not in not_due]:

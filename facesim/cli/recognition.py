@@ -80,9 +80,7 @@ def evaluate(
     Without DATA on the run's own held-out images. With DATA (as --data of compare) on those people, by their embeddings
     alone: let them be people whom the model was not trained on.
     """
-    evaluation = _recognizer(run_directory).evaluate(
-        source, pairs=pairs, fars=far or None, groups=groups, **features
-    )
+    evaluation = _recognizer(run_directory).evaluate(source, pairs=pairs, fars=far or None, groups=groups, **features)
     if as_json:
         echo_json(evaluation)
         return

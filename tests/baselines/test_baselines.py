@@ -70,9 +70,7 @@ def test_of_more_images_than_the_methods_take_that_is_the_reason(faces, tmp_path
     command = facesim_here("baselines", faces, "--image-size", 32, "--output", tmp_path)
 
     assert (command.code, command.output) == (0, "")
-    assert command.errors == (
-        "no classical baselines: faces has 80 images, and they take too long on more than 20\n"
-    )
+    assert command.errors == "no classical baselines: faces has 80 images, and they take too long on more than 20\n"
 
 
 def test_a_method_that_cannot_learn_is_named_with_the_reason(faces, tmp_path):
