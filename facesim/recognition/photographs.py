@@ -45,8 +45,8 @@ class Gallery:
         if not names:
             left_out = f"; not used: {unused_in_words(listing.unused)}" if listing.unused else ""
             raise InputError(
-                f"the list of the gallery {printable(str(folder))} names nobody{left_out}; write a line for each image, "
-                f"with its path and whom it shows, or remove the list and give a folder for each person",
+                f"the list of the gallery {printable(str(folder))} names nobody{left_out}; write a line for each "
+                "image, with its path and whom it shows, or remove the list and give a folder for each person",
                 field="gallery",
                 value=str(folder),
             )
