@@ -205,6 +205,6 @@ def test_a_gallery_whose_list_names_nobody_is_told(photo, tmp_path, least):
     photo("gallery/Ana/1.png")
     (tmp_path / "gallery/metadata.csv").write_text("file_name,label\n")
 
-    message = r"gallery names nobody; not used: 1 file: .* does not list \(Ana/1.png\); write a line for each image, with its path"
+    message = r"gallery names nobody; not used: 1 file: .* does not list \(Ana/1.png\); write a line"
     with pytest.raises(InputError, match=message):
         Gallery.read(tmp_path / "gallery", pytest.fail, least)
