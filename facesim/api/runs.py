@@ -145,7 +145,8 @@ class Run:
         result = self.result
         facts: dict[str, Any] = {"run": self.id, "state": self.state, "trained together?": self.verdict}
         if result:
-            facts["held-out accuracy"] = None if (share := result.held_out_accuracy) is None else f"{share:.1%}"
+            share = result.held_out_accuracy
+            facts[f"{result.tested_in_words} accuracy"] = None if share is None else f"{share:.1%}"
             facts["training"] = None if (seconds := result.training_s) is None else f"{seconds:.1f} s"
             facts |= {"measurement": result.measurement, "why it failed": result.failure}
         return table([(name, str(value)) for name, value in facts.items() if value is not None])

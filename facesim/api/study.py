@@ -134,7 +134,7 @@ class Study(spec.Study):
 
     def baselines(self, output: Path | str = OUTPUT) -> tuple[list[Any], list[str]]:
         """What classical methods reach on the study's data, kept in `output`, where its comparison finds it: the
-        scores, and why there are none of data that is too large.
+        scores, and why there are none of data that is too large, or of a method.
 
         Raises:
             InputError: the data cannot be used.

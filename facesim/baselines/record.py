@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from facesim.baselines import MAX_IMAGES, Score
+from facesim.baselines import BASELINES, MAX_IMAGES, Score
 from facesim.runs.record import Record, read_json, validated
 from facesim.spec.data import DataSpec
 from facesim.spec.job import Job
@@ -24,13 +24,18 @@ FILE = "baselines.json"
 
 
 class _Score(Record):
-    """`Score` as the file has it."""
+    """`Score` as the file has it, and of a plugin's method the package, with its version, that it is by."""
 
     method: str
     seed: int
     accuracy: float
     balanced_accuracy: float
     seconds: float
+    package: str | None = None
+
+    @property
+    def as_score(self) -> Score:
+        return Score(**self.model_dump(exclude={"package"}))
 
 
 class _Entry(Record):
@@ -47,10 +52,6 @@ class _Entry(Record):
         except ValidationError:
             return False
 
-    @property
-    def as_scores(self) -> list[Score]:
-        return [Score(**score.model_dump()) for score in self.scores]
-
 
 class _Entries(Record):
     entries: tuple[_Entry, ...]
@@ -63,8 +64,8 @@ def record_baselines(
     folder: Path,
     progress: Callable[[str], Any] = lambda _: None,
 ) -> list[Score]:
-    """The scores of every method for `seeds`, on the experiment's split; computed where `folder` does not have them,
-    or has a file that is damaged.
+    """The scores of every method for `seeds`, on the experiment's split; computed where `folder` does not have them, or
+    has them of another version of a plugin, or a file that is damaged.
 
     Of an experiment with a subset `data` is that of one seed.
 
@@ -72,30 +73,44 @@ def record_baselines(
         FacesimError: `folder` cannot be written.
     """
     scores: list[Score] = []
+    methods = [name for name, _ in BASELINES.available()]
     for seed in seeds:
-        spec = DataSpec.of({**experiment, "seed": seed})
+        spec = _spec(experiment, seed)
         split, entries = spec.model_dump(), _kept(folder)
-        entry = next((one for one in entries if one.is_of(split) and one.sha256 == data.sha256), None)
-        if entry is None:
+        kept = next((one.scores for one in entries if one.is_of(split) and one.sha256 == data.sha256), ())
+        # A method that is not installed now may be again.
+        known = {
+            one.method: one for one in kept if one.method not in methods or one.package == BASELINES.package(one.method)
+        }
+        not_due = {*known, *too_few(data, spec)}
+        if due := [name for name in methods if name not in not_due]:
             from facesim.baselines.scoring import score_baselines, tested_on
 
+            for score in score_baselines(data, spec, due, progress):
+                known[score.method] = _Score(**score._asdict(), package=BASELINES.package(score.method))
             entry = _Entry(
                 split=split,
                 sha256=data.sha256,
                 tested_sha256=tested_on(data, spec),
-                scores=tuple(_Score(**score._asdict()) for score in score_baselines(data, spec, progress)),
+                scores=tuple(known.values()),
             )
             others = [one for one in entries if not one.is_of(split)]
             with doing(f"write {folder / FILE}", "name another folder with --output"), writing_to(folder):
                 folder.mkdir(parents=True, exist_ok=True)
                 write_json(folder / FILE, _Entries(entries=(*others, entry)).model_dump(mode="json"))
-        scores += entry.as_scores
+        scores += [known[name].as_score for name in methods if name in known]
     return scores
+
+
+def too_few(data: PreparedData, spec: DataSpec) -> list[str]:
+    """The methods that cannot learn from the training images, because there is one of each person."""
+    train, _ = data.split(spec)
+    return [name for name, method in BASELINES.available() if method.within and len(train) <= len(data.names)]
 
 
 def study_baselines(jobs: Iterable[Job], folder: Path) -> tuple[list[Score], list[str]]:
     """The scores of every method on the data and splits of a study's jobs, kept in `folder`; and why there are none of
-    data that is too large, in words.
+    data that is too large, or of a method, in words.
 
     Raises:
         InputError: the data cannot be used.
@@ -115,6 +130,8 @@ def study_baselines(jobs: Iterable[Job], folder: Path) -> tuple[list[Score], lis
             left_out[f"no classical baselines: {reason}"] = None
         elif spec not in scores:
             scores[spec] = record_baselines(data, job.experiment.model_dump(), [spec.seed], folder)
+            reason = f"it needs more than one training image of somebody, and {data.name} leaves one of each"
+            left_out |= dict.fromkeys(f"no {name}: {reason}" for name in too_few(data, spec))
     return [score for split_scores in scores.values() for score in split_scores], list(left_out)
 
 
@@ -128,11 +145,11 @@ def read_baselines(
     """
     entries = _kept(folder)
     return [
-        score
+        score.as_score
         for seed in seeds
         for entry in entries
         if entry.is_of(_spec(experiment, seed).model_dump()) and (tested or {}).get(seed) in (None, entry.tested_sha256)
-        for score in entry.as_scores
+        for score in entry.scores
     ]
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from facesim.cli.options import job_options
 from facesim.cli.output import echo, echo_json, padded
 from facesim.cli.parsing import Choice, Number, command
 from facesim.cli.quiet import hush_tensorflow
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 #: Of so many strangers `sort` takes one for somebody of the gallery, unless told otherwise.
 _SORTING_FAR = 0.01
+
+#: As this `export` writes a model, unless told otherwise.
+_EXPORTED = "keras"
 
 #: How the people of an evaluation are called, by whether they were trained on; None where that is not known.
 _SEEN = {True: ", people seen in training", None: ", people perhaps seen in training", False: ""}
@@ -60,6 +64,7 @@ def _notice(text: str) -> None:
               help="false accept rate at which to report the true accept rate; repeatable")  # fmt: skip
 @click.option("--groups", type=click.Path(path_type=Path),
               help="CSV of label,group, for error rates by group  [default: the data's own groups]")  # fmt: skip
+@job_options(only=("image_feature", "label_feature"))
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
 def evaluate(
     run_directory: Path,
@@ -68,13 +73,14 @@ def evaluate(
     far: tuple[float, ...],
     groups: Path | None,
     as_json: bool,
+    **features: str | None,
 ) -> None:
     """Report how well the model of RUN recognises: closed set, identification, verification, and by group of people.
 
     Without DATA on the run's own held-out images. With DATA (as --data of compare) on those people, by their embeddings
     alone: let them be people whom the model was not trained on.
     """
-    evaluation = _recognizer(run_directory).evaluate(source, pairs=pairs, fars=far or None, groups=groups)
+    evaluation = _recognizer(run_directory).evaluate(source, pairs=pairs, fars=far or None, groups=groups, **features)
     if as_json:
         echo_json(evaluation)
         return
@@ -86,7 +92,7 @@ def _evaluation(evaluation: dict[str, Any]) -> list[str]:
     lines = [f"{evaluation['data']}{seen}"]
     if scores := evaluation.get("closed_set"):
         lines.append(
-            f"closed set       {scores['accuracy']:7.1%}  of {scores['examples']} held-out images, "
+            f"closed set       {scores['accuracy']:7.1%}  of {scores['examples']} {evaluation['tested']} images, "
             f"balanced {scores['balanced_accuracy']:.1%}"
         )
     if scores := evaluation.get("identification"):
@@ -270,20 +276,30 @@ def sort(
 
 @command()
 @click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
-@click.option("--format", "kind", type=Choice(list(EXPORTERS)), default="keras", show_default=True,
-              help="file for Keras, ONNX or LiteRT, or folder for TensorFlow and its servers")  # fmt: skip
+@click.option("--format", "kind", type=Choice(list(EXPORTERS)),
+              help="file for Keras, ONNX or LiteRT, or folder for TensorFlow and its servers  "
+              f"[default: {_EXPORTED}]")  # fmt: skip
 @click.option("--output", type=click.Path(path_type=Path), help="[default: face-model.keras, face-model.onnx, ...]")
 @click.option("--registry", metavar="GROUP", help="register it at AWS, as a version of this group of SageMaker's Model "
               "Registry, in place of writing it here")  # fmt: skip
 @click.option("--region", help="AWS region of the registry  [default: as the run, or AWS' own tools are configured]")
-def export(run_directory: Path, kind: str, output: Path | None, registry: str | None, region: str | None) -> None:
+def export(
+    run_directory: Path, kind: str | None, output: Path | None, registry: str | None, region: str | None
+) -> None:
     """Write the model of RUN for use without facesim: images in, embedding, logits and probabilities out.
 
     The names of the people, in the order of the logits, are written with it. The model takes pixels as they are; its
     input is described in the file itself where the format has room for that (onnx, litert).
     """
     if registry is not None:
+        if kind is not None or output is not None:
+            raise click.UsageError(
+                "--format and --output are of what is written here, and with --registry nothing is: leave them out"
+            )
         return _register(run_directory, registry, region)
+    if region is not None:
+        raise click.UsageError("--region is of the registry at AWS: give --registry, too, or leave it out")
+    kind = kind or _EXPORTED
     written = _recognizer(run_directory).export(output or f"face-model{EXPORTERS[kind].suffix}", kind)
     height, width, channels = written.image_shape
     echo(

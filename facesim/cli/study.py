@@ -353,11 +353,10 @@ def baselines(source: str, seeds: int, output: Path, as_json: bool, **options: A
     if as_json:
         echo_json(table)
         return
-    echo(f"{'':12}{'held-out':>10}{'sd':>8}{'balanced':>10}{'seconds':>10}")
+    if table:
+        echo(f"{'':12}{'held-out':>10}{'sd':>8}{'balanced':>10}{'seconds':>10}")
     for name, score in table.items():
         spread = "" if score["accuracy_sd"] is None else f"{100 * score['accuracy_sd']:.1f} %"
         accuracy, balanced = 100 * score["accuracy"], 100 * score["balanced_accuracy"]
         figures = f"{accuracy:8.1f} %{spread:>8}{balanced:8.1f} %{score['seconds']:10.2f}"
         echo(f"{name:12}{figures}  {BASELINES[name].summary}")
-    for name in [name for name, _ in BASELINES.available() if name not in table]:
-        echo(f"{name:12}  left out: it needs more than one training image of somebody")

@@ -327,6 +327,15 @@ def resolve(source: str) -> tuple[str, Path | None]:
     return _in_folder(path)
 
 
+def place_of(source: str) -> str:
+    """By what `source` is known again, from whatever folder it is named: where it lies, or what a data set is called.
+
+    Raises:
+        InputError: as of `resolve`.
+    """
+    return source if resolve(source)[1] is None else printable(os.path.realpath(Path(source).expanduser()))
+
+
 def to_be_fetched(source: str) -> bool:
     """Whether `source` has to be fetched over the network, or may have to be: another package's data set."""
     if source == "rendered":

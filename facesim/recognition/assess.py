@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from facesim.recognition.pairs import Pairs, disjoint_pairs
 from facesim.recognition.protocols import Verification, closed_set, identification, verification
 from facesim.recognition.verification_set import read_verification_set
 from facesim.util.errors import InputError
+from facesim.util.unused import printable
 
 #: Whether images, by their digests, or people, by their names, were trained on (`facesim.recognition.seen`).
 Seen = Callable[[Iterable[bytes], Sequence[str] | None], bool | None]
@@ -50,6 +52,7 @@ def assess_own(embedder: Embedder, data: PreparedData, fars: Sequence[float] | N
     predicted = np.concatenate([embedder.predict(data.images[indices]) for indices in some_probes])
     results = {
         "data": data.name,
+        "tested": embedder.experiment.data_spec.tested_in_words,
         "identities_seen_in_training": True,
         "closed_set": closed_set(labels[probes], predicted)._asdict(),
         **_by_embedding(embeddings, data, gallery, probes, probes, embedder.experiment.seed, fars, _OWN_REMEDY),
@@ -60,8 +63,10 @@ def assess_own(embedder: Embedder, data: PreparedData, fars: Sequence[float] | N
     return results
 
 
-def assess_others(embedder: Embedder, data: PreparedData, fars: Sequence[float] | None, seen: Seen) -> dict[str, Any]:
-    """On other data: identification and verification by the embeddings alone.
+def assess_others(
+    embedder: Embedder, data: PreparedData, place: str, fars: Sequence[float] | None, seen: Seen
+) -> dict[str, Any]:
+    """On other data, of `place`: identification and verification by the embeddings alone.
 
     The gallery is half of each identity's images.
 
@@ -74,6 +79,7 @@ def assess_others(embedder: Embedder, data: PreparedData, fars: Sequence[float] 
     seed, remedy = embedder.experiment.seed, "give data of more people, or with more images of each"
     return {
         "data": data.name,
+        "source": (place,),
         **_by_embedding(embeddings, data, gallery, probes, everything, seed, fars, remedy),
         "identities_seen_in_training": seen(image_digests(data, everything), data.names),
     }
@@ -97,8 +103,9 @@ def assess_pairs(
         *([f"without {itself:,} of an image with itself"] if itself else []),
     ]
     return {
-        "data": str(folder),
-        "pairs": ", ".join([path.name, *notes]),
+        "data": printable(str(folder)),
+        "source": tuple(printable(os.path.realpath(each)) for each in (folder, path)),
+        "pairs": printable(", ".join([path.name, *notes])),
         **({} if listed.people is None else {"people": listed.people}),
         "verification": _verification(embeddings, trials, fars),
         "identities_seen_in_training": seen(digests_of(images), None),
@@ -115,8 +122,9 @@ def assess_verification_set(embedder: Embedder, file: Path, fars: Sequence[float
     images = embedder.decoded(verification_set.images, file.name)
     embeddings = embedder.embed(images)
     return {
-        "data": str(file),
-        "pairs": file.name,
+        "data": printable(str(file)),
+        "source": (printable(os.path.realpath(file)),),
+        "pairs": printable(file.name),
         "verification": _verification(embeddings, verification_set.pairs, fars),
         "identities_seen_in_training": seen(digests_of(images), None),
     }

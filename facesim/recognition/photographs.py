@@ -42,6 +42,14 @@ class Gallery:
         """
         listing = listing_of(Path(folder))
         names = sorted({example.identity for example in listing.examples})
+        if not names:
+            left_out = f"; not used: {unused_in_words(listing.unused)}" if listing.unused else ""
+            raise InputError(
+                f"the list of the gallery {printable(str(folder))} names nobody{left_out}; write a line for each "
+                "image, with its path and whom it shows, or remove the list and give a folder for each person",
+                field="gallery",
+                value=str(folder),
+            )
         notes = [*people_like_splits(listing.examples), *people_further_down(Path(folder), listing.examples)]
         _tell(Path(folder), listing.unused, [*listing.notes, *notes, *notes_on_alike(names)], notice)
         if len(names) < least:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 
 from facesim.data.decode import shows_nothing
 from facesim.data.layouts import some
-from facesim.data.sources import DATASETS
+from facesim.data.sources import DATASETS, place_of
 from facesim.models.exporters import EXPORTERS
 from facesim.preflight.inputs import Inputs, data_notices, prepare_data
 from facesim.preflight.lineage import is_as_trained
@@ -315,6 +315,8 @@ class Recognizer:
         pairs: Path | str | None = None,
         fars: Sequence[float] | None = None,
         groups: Path | str | None = None,
+        image_feature: str | None = None,
+        label_feature: str | None = None,
     ) -> dict[str, Any]:
         """How well the model recognises: closed set, identification, verification, and by group of people; kept in the
         run's `evaluation.json`, too, or `notice` is called with why it is not.
@@ -326,6 +328,8 @@ class Recognizer:
                 names.
             fars: false accept rates at which to tell the true accept rate.
             groups: a CSV of label,group, for error rates by group; left out, the data's own groups.
+            image_feature, label_feature: what other people's data calls them, as of a job; left out, the usual names,
+                whatever the run's own data calls them.
 
         Raises:
             InputError: something of this cannot be used.
@@ -338,13 +342,16 @@ class Recognizer:
         from facesim.recognition.assess import assess_others, assess_own, assess_pairs, assess_verification_set
 
         seen = partial(seen_in_training, self._run, notice=self._notice)
+        features = {"image_feature": image_feature, "label_feature": label_feature}
         if pairs and data:
+            _refuse(features, "a list of pairs")
             results = assess_pairs(embedder, Path(pairs), Path(data), fars, seen)
         elif data and Path(data).suffix.lower() == VERIFICATION_SUFFIX:
-            if groups:
-                raise InputError(f"groups {groups} does not go with {data}, whose people are not known", field="groups")
+            _refuse({"groups": groups}, f"{data}, whose people are not known")
+            _refuse(features, f"{data}, a verification set")
             results = assess_verification_set(embedder, Path(data), fars, seen)
         elif data is None or str(data) == job.experiment.data:
+            _refuse(features, "the run's own data, which is read as the run read it")
             own = self._prepared(job, groups)
             if not is_as_trained(self._run, own):
                 self._notice(
@@ -352,16 +359,10 @@ class Recognizer:
                 )
             results = assess_own(embedder, own, fars)
         else:
-            least = job.experiment.min_images
-            if least is None and str(data) not in DATASETS:  # which know themselves whom they leave out
-                least = 2  # of a single image there is nothing to compare with
-            others_are = {"data": str(data), "test": None, "split": "random", "test_part": "test", "subset": None}
-            experiment = job.experiment.model_copy(update={**others_are, "min_images": least})
-            others = job.model_copy(update={"experiment": experiment})
-            strangers = self._prepared(others, groups)
+            strangers = self._prepared(_of_others(job, str(data), features), groups)
             for notice in data_notices([Inputs(strangers)]):
                 self._notice(notice)
-            results = assess_others(embedder, strangers, fars, seen)
+            results = assess_others(embedder, strangers, place_of(str(data)), fars, seen)
         evaluation = Evaluation.model_validate(mark(self._run, results))
         try:
             with writing_to(self._run.directory, "make room there"):
@@ -443,3 +444,19 @@ class Recognizer:
 
 def _answer(same: bool) -> str:
     return "the same person" if same else "different people"
+
+
+def _refuse(given: Mapping[str, Path | str | None], what: str) -> None:
+    """Raise InputError if one of these options was given, which have no meaning with `what`."""
+    for name, value in given.items():
+        if value is not None:
+            raise InputError(f"{name} {value} does not go with {what}; leave it out", field=name, value=str(value))
+
+
+def _of_others(job: Job, data: str, features: Mapping[str, str | None]) -> Job:
+    """A job as this one with other people's data: how the run's own data is read and split says nothing of that."""
+    others_are = {"data": data, "test": None, "split": "random", "test_part": "test", "subset": None, "cache": "memory"}
+    # Of a single image there is nothing to compare with; built-in data sets know themselves whom they leave out.
+    least = None if data in DATASETS else 2
+    experiment = job.experiment.model_copy(update={**others_are, **features, "min_images": least})
+    return job.model_copy(update={"experiment": experiment})

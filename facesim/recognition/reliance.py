@@ -9,10 +9,9 @@ gallery for somebody who is not in it.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from facesim.recognition.calibration import check_told
@@ -21,7 +20,7 @@ from facesim.util.errors import InputError
 
 if TYPE_CHECKING:
     from facesim.runs.directory import Run
-    from facesim.runs.evaluations import Calibration, OperatingPoint
+    from facesim.runs.evaluations import Calibration, Evaluation, OperatingPoint
 
 #: A model whose AUC may, by its 95 % interval, be no more than this tells little more than a coin, which has 0.5.
 LEAST_AUC = 0.6
@@ -84,8 +83,10 @@ class Reliance(NamedTuple):
 
     @property
     def right(self) -> str | None:
-        """How often the first of the people that it names is the right one, in words; None if that is not known."""
-        if self.rank_1 is None:
+        """How often the first of the people that it names is the right one, in words; None if that is not known: what
+        an earlier model named says nothing of this one.
+        """
+        if self.rank_1 is None or self.same_model is False:
             return None
         return (
             f"on {self.data} the first name was right for {self.rank_1:.1%} of {self.probes} images of "
@@ -241,27 +242,21 @@ def basis(run: Run, threshold: float | None, far: float | None, *, gallery: int 
 
 def mark(run: Run, results: dict[str, Any]) -> dict[str, Any]:
     """What an evaluation found, with when it was and of which model."""
-    return {**results, "evaluated_unix_s": time.time(), "model_sha256": sha256_of(run.model_file)}
+    return {**results, "evaluated_unix_s": time.time(), "model_sha256": run.model_sha256()}
 
 
 def reliance(run: Run, *, identifying: bool = False) -> Reliance | None:
     """By the newest evaluation on people whom the model was not trained on; if there is none, by the newest on people
-    of whom that is not known, or else by the newest at all. None where no evaluation verified pairs of images.
+    of whom that is not known, or else by the newest at all. None where no evaluation verified pairs of images. What was
+    found of an earlier model is only told where there is nothing else.
 
     For `identifying`, those with a gallery come before others, such as those on pairs that a file names.
     """
-    evaluation = max(
-        (one for one in reversed(run.evaluations().values()) if one.verification),
-        key=lambda one: (
-            _UNSEEN_FIRST.index(one.identities_seen_in_training),
-            identifying and one.identification is not None,
-        ),
-        default=None,
-    )
+    present, earlier = run.evaluations_by_model()
+    evaluation = _best(present, identifying) or _best(earlier, identifying)
     if evaluation is None or evaluation.verification is None:
         return None
     verification, identification = evaluation.verification, evaluation.identification or {}
-    evaluated_sha256 = evaluation.get("model_sha256")
     low, high = (verification.get("auc_low"), verification.get("auc_high"))
     if low is None or high is None:
         low, high = hanley_mcneil(verification["auc"], verification["genuine_pairs"], verification["impostor_pairs"])
@@ -270,7 +265,7 @@ def reliance(run: Run, *, identifying: bool = False) -> Reliance | None:
         evaluated_unix_s=evaluation.get("evaluated_unix_s"),
         people=evaluation.get("people"),
         seen=evaluation.get("identities_seen_in_training"),
-        same_model=None if evaluated_sha256 is None else evaluated_sha256 == sha256_of(run.model_file),
+        same_model=None if evaluation.model_sha256 is None else evaluation in present,
         threshold=verification["threshold"],
         genuine_pairs=verification["genuine_pairs"],
         impostor_pairs=verification["impostor_pairs"],
@@ -287,6 +282,18 @@ def reliance(run: Run, *, identifying: bool = False) -> Reliance | None:
     )
 
 
+def _best(evaluations: Sequence[Evaluation], identifying: bool) -> Evaluation | None:
+    """The one to rely on of the evaluations of one model, as `reliance` says."""
+    return max(
+        (one for one in reversed(evaluations) if one.verification),
+        key=lambda one: (
+            _UNSEEN_FIRST.index(one.identities_seen_in_training),
+            identifying and one.identification is not None,
+        ),
+        default=None,
+    )
+
+
 def hanley_mcneil(auc: float, genuine: int, impostor: int) -> tuple[float, float]:
     """The 95 % interval of an AUC of so many pairs, as if they were independent (Hanley and McNeil, 1982)."""
     q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
@@ -299,8 +306,3 @@ def _when(unix_s: float | None) -> str:
     if unix_s is None:
         return "at an unknown time"
     return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(unix_s))
-
-
-def sha256_of(file: Path) -> str:
-    """By what an evaluation knows its model."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()

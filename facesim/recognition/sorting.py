@@ -137,7 +137,7 @@ def sort_photos(
         note = f"{(~passed).sum():,} strangers are more than {MOST_STRANGERS:,}: who is met twice was not looked for"
         basis = basis._replace(notes=(*basis.notes, note))
     folders = _Names()
-    folder_of = {name: PurePosixPath(PEOPLE, folders.unused(name)) for name in names}
+    folder_of = {name: PurePosixPath(PEOPLE, folders.unused(name, of_folder=True)) for name in names}
     files = {PurePosixPath(UNKNOWN): _Names(map(str, strangers))}
     decisions = []
     for photo, who, known, stranger, scores in zip(photos, nearest, passed, strangers, similarity, strict=True):
@@ -178,11 +178,14 @@ class _Names:
     def __init__(self, taken: Iterable[str] = ()) -> None:
         self._taken = set(map(_alike, taken))
 
-    def unused(self, wanted: str) -> str:
-        """`wanted` as a name that any file system takes, with a number if another has it."""
+    def unused(self, wanted: str, of_folder: bool = False) -> str:
+        """`wanted` as a name that any file system takes, with a number if another has it: before the suffix, which a
+        file's name may have, and a folder's has not.
+        """
         safe = re.sub(r'[/\\:*?"<>|]', "_", printable(wanted))
         path = PurePosixPath(safe.strip(". ") or "_")
-        stem, suffix = _cut(path.stem, _LONGEST), _cut(path.suffix, 20)
+        stem, suffix = (path.name, "") if of_folder else (path.stem, _cut(path.suffix, 20))
+        stem = _cut(stem, _LONGEST)
         name, number = stem + suffix, 1
         while _alike(name) in self._taken:
             number += 1

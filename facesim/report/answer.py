@@ -85,8 +85,12 @@ def _alarms(rows: Sequence[Row]) -> Iterator[Finding]:
 def _time(contrast: Contrast) -> Finding:
     row, reference = contrast.row, contrast.reference
     if contrast.training is None:
-        side = disturbed_side(contrast)
-        why = f"other load disturbed {side.label}" if side else "it was not recorded"
+        if side := disturbed_side(contrast):
+            why = f"other load disturbed {side.label}"
+        elif not set(row.seeds) & set(reference.seeds):
+            why = f"{row.label} and {reference.label} have no seed in common"
+        else:
+            why = "it was not recorded"
         return Finding("training time", f"No statement about the time of {row.label} is possible: {why}.")
     if contrast.training.undecided:
         took = f"there is no evidence that {row.label} and {reference.label} differ in training time"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from facesim import __version__
 from facesim.recognition.groups import in_words
-from facesim.recognition.reliance import reliance, sha256_of
+from facesim.recognition.reliance import reliance
 from facesim.report.markdown import escaped, table
 from facesim.spec.own_model import OwnModel
 from facesim.util.errors import InputError
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from facesim.runs.directory import Run
     from facesim.runs.evaluations import Calibration, Evaluation
     from facesim.runs.records import Result
+    from facesim.spec.experiment import Experiment
 
 _OPEN = "**To be completed by those who publish it.**"
 
@@ -38,9 +39,8 @@ def model_card(run: Run) -> str:
     result, experiment, job = _result(run), run.job().experiment, run.job()
     if not run.model_file.is_file():
         raise InputError(f"{run.directory} has no model; name a run that has completed")
-    model, every = sha256_of(run.model_file), list(run.evaluations().values())
-    evaluations = [one for one in every if one.model_sha256 in (None, model)]
-    earlier, data = len(every) - len(evaluations), result.data
+    evaluations, earlier = run.evaluations_by_model()
+    data, tested = result.data, experiment.data_spec.tested_in_words
     trained = {
         "network": f"{_network(experiment.model)}, head {experiment.head}"
         + (f", {result.parameters:,} parameters" if result.parameters else ""),
@@ -54,7 +54,7 @@ def model_card(run: Run) -> str:
         + (", altered at random" if experiment.augment else ""),
         "strategy": f"{job.strategy.name}, {job.framework}; did the replicas train together: "
         f"{result.sync_audit.verdict}",
-        "held-out accuracy": "not measured" if result.held_out_accuracy is None else f"{result.held_out_accuracy:.1%}",
+        f"{tested} accuracy": "not measured" if result.held_out_accuracy is None else f"{result.held_out_accuracy:.1%}",
         "how the run ended": str(result.state),
     }
     lines = [
@@ -76,12 +76,12 @@ def model_card(run: Run) -> str:
         "## How well it recognises",
         "",
     ]
-    lines += [line for evaluation in evaluations for line in _evaluation(evaluation)] or [
+    lines += [line for evaluation in evaluations for line in _evaluation(evaluation, tested)] or [
         "It was not evaluated (`facesim evaluate`).",
         "",
     ]
     if earlier:
-        lines += [f"Left out, because the model has changed since: evaluations on {earlier} data sets.", ""]
+        lines += [f"Left out, because the model has changed since: evaluations on {len(earlier)} data sets.", ""]
     lines += ["## Limits", "", *(f"- {escaped(limit)}" for limit in _limits(run, evaluations)), ""]
     lines += ["## Licence", "", _OPEN, "", f"Written by facesim {__version__} from the run's own records.", ""]
     return "\n".join(lines)
@@ -100,7 +100,7 @@ def data_card(run: Run, description: Description | None) -> str:
     facts: dict[str, Any] = {
         "people": _count(data.identities),
         "images trained on": _count(data.training_examples),
-        "images held out": _count(data.held_out_examples),
+        **_tested(data.held_out_examples, experiment),
         "what is held out": f"other data, {Path(experiment.test).name}" if experiment.test else by_seed,
         "not used": "; ".join(map(str, data.not_used)) or "nothing is left out",
         "sha256": data.content_sha256 or "not recorded",
@@ -131,6 +131,18 @@ def data_card(run: Run, description: Description | None) -> str:
     return "\n".join(lines)
 
 
+def _tested(examples: int | None, experiment: Experiment) -> dict[str, str]:
+    """How many images a run was tested on, and which, where these are not what is held out."""
+    if experiment.validation:
+        validated = f"{experiment.validation:.0%} of each person's other images, by seed {experiment.seed}"
+    elif experiment.test_part == "val":
+        validated = "the part val of the data's own split"
+    else:
+        return {"images held out": _count(examples)}
+    what = f"{validated}; what is held out was not used"
+    return {"images validated on": _count(examples), "what is validated on": what}
+
+
 def _result(run: Run) -> Result:
     result = run.result()
     if result is None:
@@ -159,7 +171,7 @@ def _head(run: Run, evaluations: Sequence[Evaluation]) -> list[str]:
     return [*lines, "---", ""]
 
 
-def _evaluation(evaluation: Evaluation) -> list[str]:
+def _evaluation(evaluation: Evaluation, tested: str) -> list[str]:
     seen = evaluation.identities_seen_in_training
     whom = "people trained on" if seen else "people not trained on"
     if seen is None:
@@ -173,7 +185,7 @@ def _evaluation(evaluation: Evaluation) -> list[str]:
         )
     if closed := evaluation.closed_set:
         lines.append(
-            f"- Which of the people trained on: right for {closed.accuracy:.1%} of {closed.examples:,} images."
+            f"- Which of the people trained on: right for {closed.accuracy:.1%} of {closed.examples:,} {tested} images."
         )
     if ranked:
         lines.append(
@@ -225,7 +237,7 @@ def _limits(run: Run, evaluations: Sequence[Evaluation]) -> list[str]:
     if not evaluations:
         return [*limits, "How often it errs is not known."]
     verdict = reliance(run)
-    if verdict is None:
+    if verdict is None or verdict.same_model is False:
         return [*limits, "How often it errs about whether two pictures show one person is not known."]
     if verdict.cannot_tell:
         limits.append(f"Do not use it: {verdict.cannot_tell}.")

@@ -11,10 +11,14 @@ from facesim.report.measures import chance_accuracy
 from facesim.report.rows import Row, shape_in_words
 from facesim.report.settings import settings
 from facesim.report.words import percent
+from facesim.runs.evaluations import Evaluation
 from facesim.spec.frameworks import TENSORFLOW
 
 #: Two rows that differ by more than this share in the examples they saw did not do the same work.
 WORK_TOLERANCE = 0.01
+
+#: What a report shows of evaluations, each by the newest that has it, and how it is called.
+_EVALUATED = {"verification": "verification", "identification": "identification", "groups": "errors by group"}
 
 
 def warnings(rows: Sequence[Row]) -> tuple[str, ...]:
@@ -27,6 +31,7 @@ def warnings(rows: Sequence[Row]) -> tuple[str, ...]:
         *_circumstances(with_runs),
         *_resumed(rows),
         *_left_out(rows),
+        *_evaluated(rows),
         *_learning(with_runs),
         *_gaps(with_runs),
     )
@@ -95,11 +100,37 @@ def _circumstances(rows: Sequence[Row]) -> Iterator[str]:
 
 def _validated(rows: Sequence[Row]) -> Iterator[str]:
     for row in rows:
-        if share := row.records[0].job.data_spec.validation:
+        spec = row.data_spec
+        if spec.tested_in_words == "validation":
+            part, option = "the part val of the data's own split", "--test-part val"
+            if spec.validation:
+                part, option = f"a validation part, {spec.validation:.0%} of the training images", "--validation"
             yield (
-                f"not the held-out images: {row.label} was tested on a validation part, {share:.0%} of the training "
-                "images, to choose settings by; how well it recognises is shown by a run without --validation"
+                f"not the held-out images: {row.label} was tested on {part}, to choose settings by; how well it "
+                f"recognises is shown by a run without {option}"
             )
+
+
+def _evaluated(rows: Sequence[Row]) -> Iterator[str]:
+    """Which evaluations are not shown, and why."""
+    for row in rows:
+        for record in row.counted:
+            left_out = f"left out: {row.label}, {_name(record)}"
+            if record.outdated:
+                yield f"{left_out}: evaluations on {_titles(record.outdated)}: they are of an earlier model of the run"
+            for part, words in _EVALUATED.items():
+                having = [one for one in record.evaluations if one.get(part) is not None]
+                if len(having) > 1:
+                    newest_on = f"in favour of the newest, on {having[-1].title}"
+                    yield f"{left_out}: {words} on {_titles(having[:-1])}, {newest_on}"
+            newest = record.evaluation_with("verification")
+            if newest and (scores := newest.verification) and (scores.lowest_far or 0) >= 1:
+                few = f"{scores.impostor_pairs} pairs of different people are too few for any false accept rate"
+                yield f"{left_out}: the ROC on {newest.title}: {few}"
+
+
+def _titles(evaluations: Sequence[Evaluation]) -> str:
+    return ", ".join(dict.fromkeys(one.title for one in evaluations))
 
 
 def _left_out(rows: Sequence[Row]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from facesim.billing import assumed_spot_discount, instances
+from facesim.billing import instances
 from facesim.report.answer import answer, question
 from facesim.report.cells import AUDIT_WORDS, Line, curve_lines, lines
 from facesim.report.comparison import Comparison
@@ -18,8 +18,9 @@ from facesim.report.measures import instance_s
 from facesim.report.plots import plots
 from facesim.report.plots.drawing import colours
 from facesim.report.rows import shape_in_words
+from facesim.report.settings import faults_in_words
 from facesim.report.verdict import Finding
-from facesim.report.words import estimated, quantity
+from facesim.report.words import estimated, percent, quantity
 from facesim.runs.records import MAX_FOREIGN_CPU_PERCENT, MAX_STEAL_PERCENT, Data
 from facesim.spec.command_line import as_command
 from facesim.util.disk import is_full, no_room
@@ -91,7 +92,7 @@ def render(comparison: Comparison) -> str:
             timeline=_timeline,
             quantity=quantity,
             estimated=estimated,
-            spot_discount_percent=assumed_spot_discount() * 100,
+            spot_discounts=_spot_discounts(comparison),
             unverified=_unverified(comparison),
             price_regions=_price_regions(comparison),
             instance_s=instance_s,
@@ -163,15 +164,17 @@ def _by_topic(findings: Sequence[Finding]) -> list[tuple[str, list[Finding]]]:
     return [(topic, statements) for (topic, _), statements in grouped.items()]
 
 
-def _commands(comparison: Comparison) -> Iterator[tuple[str, str]]:
-    """The command that runs each row again, where the job is one that this facesim knows."""
+def _commands(comparison: Comparison) -> Iterator[tuple[str, str, str]]:
+    """The command that runs each row again, where the job is one that this facesim knows; and in words the faults that
+    it had, which are not in the command.
+    """
     for row in comparison.rows:
         if row.counted and not row.is_forecast:
             try:
                 job = row.counted[0].run.job()
             except InputError:
                 continue
-            yield row.label, as_command(job, row.seeds)
+            yield row.label, as_command(job, row.seeds), faults_in_words(row.counted[0].job.faults)
 
 
 def _sections(table: list[Line]) -> dict[str, list[Line]]:
@@ -212,14 +215,13 @@ def _data(data: Data) -> dict[str, Any]:
 
 
 def _groups(comparison: Comparison) -> list[dict[str, Any]]:
-    """Error rates by group, of each run whose newest evaluation has them: title, warning, a line a group and rate."""
+    """Error rates by group, by each run's newest evaluation that has them: title, warning, a line a group and rate."""
     shown = []
     for row in comparison.rows:
         for record in row.counted:
-            newest = list(record.evaluations.values())[-1] if record.evaluations else None
-            if newest and (groups := newest.groups):
+            if (newest := record.evaluation_with("groups")) and (groups := newest.groups):
                 lines = [(what, rate) for what, rates in groups["rates"].items() for rate in rates]
-                title = f"{row.label}, seed {record.result.seed}, {newest.data}"
+                title = f"{row.label}, seed {record.result.seed}, {newest.title}"
                 shown.append({"title": title, "warning": groups["warning"], "lines": lines})
     return shown
 
@@ -241,6 +243,17 @@ def _unverified(comparison: Comparison) -> list[str]:
     """The instance types in the comparison whose price was not tied to a result of AWS's Pricing API."""
     named = dict.fromkeys(name for record in comparison.records for name in record.result.instances)
     return [name for name in named if name in instances() and not instances()[name].price_verified]
+
+
+def _spot_discounts(comparison: Comparison) -> list[str]:
+    """What spot capacity takes off the price where the report shows what it costs, each part once, in percent."""
+    shown = [
+        bill.spot_discount
+        for row in comparison.rows
+        for record in row.records
+        if (bill := record.result.billing) and (bill.spot or row.priced)
+    ]
+    return [percent(part) for part in sorted({*shown} - {0.0})]
 
 
 def _price_regions(comparison: Comparison) -> list[str]:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from facesim.metrics.collectors import ranks
-from facesim.metrics.schema import DURATION, METRICS
+from facesim.metrics.schema import COUNTER, DURATION, METRICS
+from facesim.runs.accounting import starts_unix_s
 from facesim.runs.directory import Run
 from facesim.runs.evaluations import Evaluation
 from facesim.runs.events import Event, Restored, Submitted
@@ -59,7 +60,8 @@ class RunRecord:
         history: one row an instant at which the training task recorded: `time_unix_s`, `since_launch_s`,
             `since_first_step_s` and a column a training metric, NaN where an instant lacks it.
         utilisation: what each task, and host, used.
-        evaluations: what `facesim evaluate` found, by the data that it was asked about, the newest last.
+        evaluations: what `facesim evaluate` found of the model that the run has now, the newest last.
+        outdated: what it found of an earlier model of the run.
         lives: one for each time that it was submitted, more than one if it was resumed; none if it left neither events
             nor samples. Between them no time counts.
         forecast: what was forecast of it before it began, if anything was.
@@ -73,7 +75,8 @@ class RunRecord:
     history: pandas.DataFrame
     utilisation: Utilisation
     events: list[Event]
-    evaluations: dict[str, Evaluation]
+    evaluations: Sequence[Evaluation]
+    outdated: Sequence[Evaluation]
     lives: tuple[Life, ...]
     first_step_s: float | None
     forecast: ForecastRecord | None = None
@@ -82,6 +85,10 @@ class RunRecord:
     def is_forecast(self) -> bool:
         """Whether nobody ran it: its numbers were computed."""
         return self.result.measurement is Measurement.FORECAST
+
+    def evaluation_with(self, part: str) -> Evaluation | None:
+        """The newest evaluation of its model that has a part, such as `verification`."""
+        return next((one for one in reversed(self.evaluations) if one.get(part) is not None), None)
 
     def curve(self, metric: str, clock: str) -> tuple[np.ndarray, np.ndarray]:
         """A column of the history against another, `clock`, where it has both; empty arrays if it lacks one."""
@@ -139,15 +146,17 @@ def load(run: Run) -> RunRecord:
     samples = read_table(run.metrics)
     phases = _phases(samples) | {name: seconds for name, seconds in result.phases.items() if seconds is not None}
     lives = _lives(events, samples)
+    evaluations, outdated = run.evaluations_by_model()
     record = RunRecord(
         run=run,
         job=job,
         result=result,
         phases=phases,
         history=_history(samples, events),
-        utilisation=_utilisation(samples, lives),
+        utilisation=_utilisation(samples, lives, events),
         events=events,
-        evaluations=run.evaluations(),
+        evaluations=evaluations,
+        outdated=outdated,
         lives=lives,
         first_step_s=_first_step_s(phases, samples, lives),
         forecast=run.forecast(),
@@ -232,11 +241,11 @@ def _lost(moments: np.ndarray, training: SampleTable, events: list[Event]) -> np
     return lost
 
 
-def _utilisation(samples: SampleTable, lives: Sequence[Life]) -> Utilisation:
-    """Where several sources have a metric of a task, all that they have."""
+def _utilisation(samples: SampleTable, lives: Sequence[Life], events: Sequence[Event]) -> Utilisation:
+    """Where several sources have a metric of a task, all that they have. Counters are over all processes of a task."""
     import numpy as np
 
-    from facesim.metrics.table import merged
+    from facesim.metrics.table import Points, added_up, merged
 
     sources = ranks()
     points_by_task: dict[TaskKey, dict[str, list[Points]]] = {}
@@ -246,10 +255,14 @@ def _utilisation(samples: SampleTable, lives: Sequence[Life]) -> Utilisation:
             points_by_task.setdefault(task, {}).setdefault(series.name, []).append(points)
     used: dict[TaskKey, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
     for task, by_name in points_by_task.items():
+        starts = starts_unix_s(events, f"{task.role}-{task.task_index}")
         for name, several in by_name.items():
             times, values = merged(several)
             known = ~np.isnan(values)
-            used.setdefault(task, {})[name] = (since_launch_s(lives, times[known]), values[known])
+            times, values = times[known], values[known]
+            if METRICS[name].kind == COUNTER:
+                values = added_up(Points(times, values), starts)
+            used.setdefault(task, {})[name] = (since_launch_s(lives, times), values)
     return used
 
 

@@ -68,7 +68,10 @@ def _parts(comparison: Comparison, pictures: dict[str, Path], title: str, about:
         yield "\n".join(f"- {note}" for note in comparison.published.notes)
     if comparison.baselines:
         yield "## Without a network"
-        methods = [(baseline.method, estimated(baseline.accuracy, "share")) for baseline in comparison.baselines]
+        methods = [
+            (f"{one.method}{f' ({one.lacking})' if one.lacking else ''}", estimated(one.accuracy, "share"))
+            for one in comparison.baselines
+        ]
         yield "\n".join(table(("", "held-out accuracy"), methods))
     if pictures:
         yield "## Pictures"

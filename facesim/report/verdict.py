@@ -364,17 +364,24 @@ def _chance(rows: Sequence[Row]) -> Iterator[Finding]:
 
 
 def _baselines(rows: Sequence[Row], baselines: Sequence[Classical]) -> Iterator[Finding]:
+    """The best of the classical methods, and the rows below it, each over the seeds that both have."""
     if not baselines:
         return
     best = max(baselines, key=lambda method: method.accuracy.mean)
-    accuracies = {row.label: estimate.mean for row in rows if (estimate := row.estimate("held_out_accuracy"))}
-    below = [label for label, accuracy in accuracies.items() if accuracy < best.accuracy.mean]
+    below = []
+    for row in rows:
+        accuracies = row.values("held_out_accuracy")
+        both = accuracies.keys() & best.by_seed.keys()
+        if both and (accuracy := fmean(accuracies[s] for s in both)) < fmean(best.by_seed[s] for s in both):
+            below.append(f"{row.label} with {percent(accuracy)}")
     text = (
         f"Without a network, {best.method} recognises {percent(best.accuracy.mean)} of the same images in "
         f"{quantity(best.seconds, 's')}."
     )
+    if best.lacking:
+        text += f" There is {best.lacking}: rows are held against it over the others."
     if below:
-        text += f" Below that: {', '.join(f'{label} with {percent(accuracies[label])}' for label in below)}."
+        text += f" Below that: {', '.join(below)}."
     yield Finding("baselines", text, CAUTION if below else PLAIN)
 
 

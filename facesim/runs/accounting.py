@@ -15,6 +15,7 @@ from facesim.runs.events import (
     Restored,
     StateEntered,
     Submitted,
+    TaskStarted,
 )
 
 Events = Sequence[Event]
@@ -64,6 +65,11 @@ def spent_s(events: Events) -> float:
             last = event.time_unix_s
             ended = isinstance(event, StateEntered) and event.state.terminal
     return total + (0.0 if begin is None else max(0.0, last - begin))
+
+
+def starts_unix_s(events: Events, task: str) -> list[float]:
+    """When each process of a task, such as `worker-1`, was started, ascending."""
+    return sorted(event.time_unix_s for event in of_kind(events, TaskStarted) if event.task == task)
 
 
 def _down_s(events: Events) -> float:

@@ -6,6 +6,7 @@ asked about.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -172,6 +173,25 @@ class Run:
             InputError: `evaluation.json` cannot be read, or is not what facesim writes.
         """
         return read_evaluations(self.evaluation_file) if _exists(self.evaluation_file) else {}
+
+    def model_sha256(self) -> str | None:
+        """By what an evaluation knows its model; None where there is none, or none that can be read."""
+        try:
+            return hashlib.sha256(read_bytes(self.model_file)).hexdigest()
+        except (OSError, ValueError):
+            return None
+
+    def evaluations_by_model(self) -> tuple[list[Evaluation], list[Evaluation]]:
+        """The evaluations of the model that the run has now, and those of an earlier one, the newest last. One that
+        does not say of which it is counts among the first; so does any where the run has no model now.
+
+        Raises:
+            InputError: as of `evaluations`.
+        """
+        every = list(self.evaluations().values())
+        model = self.model_sha256() if every else None
+        earlier = [one for one in every if model is not None and one.model_sha256 not in (None, model)]
+        return [one for one in every if one not in earlier], earlier
 
     def keep_evaluation(self, evaluation: Evaluation) -> None:
         """Write an evaluation, the newest, in place of an earlier one of the same subject."""

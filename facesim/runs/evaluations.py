@@ -11,6 +11,9 @@ from facesim.runs.records import SCHEMA_VERSION, Amount, Count, Finite, Rate
 from facesim.util.errors import InputError
 from facesim.util.files import write_json
 
+#: The subject of an evaluation on the run's own held-out images, of which each has one.
+OWN = "the run's own images"
+
 
 class ClosedSet(Record):
     """How many held-out images of the people that it was trained on a model names rightly."""
@@ -116,6 +119,10 @@ class Groups(Record):
 class Evaluation(Record):
     """How well a model, of `model_sha256`, recognises the people of one data set. Whether these were trained on is None
     where that is not known. `left_out` has the names of protocols that the data does not allow, with why.
+
+    `source` is where the data, and a list of pairs, lie, or what a data set is called; None of the run's own data, and
+    of what an earlier facesim evaluated. `tested` says which of the run's own images were tested on, as
+    `DataSpec.tested_in_words` does; None of other data.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -123,6 +130,8 @@ class Evaluation(Record):
     schema_version: int = SCHEMA_VERSION
     data: str
     pairs: str | None = None
+    source: tuple[str, ...] | None = None
+    tested: str | None = None
     people: Count | None = None
     identities_seen_in_training: bool | None = None
     closed_set: ClosedSet | None = None
@@ -135,13 +144,22 @@ class Evaluation(Record):
 
     @property
     def subject(self) -> str:
-        """What it is of: the data, and of several lists of pairs of one folder's images which."""
+        """What it is of, by which an earlier one of the same is known. A closed set is of the run's own data alone.
+        What an earlier facesim evaluated is known by its name.
+        """
+        if self.closed_set is not None:
+            return OWN
+        if self.source is not None:
+            return ", ".join(self.source)
         return self.data if self.pairs is None else f"{self.data}, {self.pairs}"
 
     @property
     def title(self) -> str:
-        """The same without where that lies on a machine."""
-        return self.data if self.pairs is None else f"{PurePath(self.data).name}, {self.pairs}"
+        """What the data is called, and of several lists of pairs of one folder's images which; not where it lies."""
+        if self.pairs is None:
+            return self.data
+        name = PurePath(self.data).name
+        return name if name == self.pairs else f"{name}, {self.pairs}"
 
 
 def read_evaluations(path: Path) -> dict[str, Evaluation]:

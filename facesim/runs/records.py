@@ -297,6 +297,11 @@ class Result(Findings):
         return ", ".join(f"{name} {mine[name]!r}, not {others[name]!r}" for name in differing)
 
     @property
+    def tested_in_words(self) -> str:
+        """What its accuracy was measured on: `held-out` images, or `validation` ones."""
+        return DataSpec.of(self.job.get("experiment", {})).tested_in_words
+
+    @property
     def instances(self) -> dict[str, int | None]:
         """How many hosts it had of each instance type, as it was last submitted: None where that was not recorded."""
         if self.billing is not None and self.billing.groups:

@@ -17,7 +17,6 @@ from facesim.runs.events import Event
 from facesim.runs.messages import in_words
 from facesim.runs.records import Result
 from facesim.runs.states import RunState
-from facesim.spec.data import DataSpec
 from facesim.study.observers import Observer
 from facesim.study.plan import StudyPlan, plan_lines
 from facesim.study.time_left import TimeLeft
@@ -212,8 +211,7 @@ def _end(result: Result) -> str:
         return f"Failed: {result.failure}"
     text = f"{result.state.value} after {clock_time(result.total_s or 0.0)}"
     if result.held_out_accuracy is not None:
-        tested = DataSpec.of(result.job.get("experiment", {})).tested_in_words
-        text += f", {tested} accuracy {result.held_out_accuracy:.3f}"
+        text += f", {result.tested_in_words} accuracy {result.held_out_accuracy:.3f}"
     if result.images_per_s is not None:
         text += f", {result.images_per_s:.0f} images/s"
     if disturbances := result.disturbances:

@@ -13,7 +13,9 @@ from facesim.metrics.collectors import ranks
 from facesim.metrics.disturbance import measured_load
 from facesim.metrics.files import samples_in
 from facesim.metrics.machine import machine
-from facesim.runs.accounting import of_kind, recovery, replaced_workers
+from facesim.metrics.schema import COUNTER, METRICS
+from facesim.metrics.table import Points, added_up
+from facesim.runs.accounting import of_kind, recovery, replaced_workers, starts_unix_s
 from facesim.runs.audit import audit, idle_accelerators
 from facesim.runs.directory import Run
 from facesim.runs.events import Event, Submitted, TaskEnded, TaskStarted
@@ -23,6 +25,8 @@ from facesim.spec.frameworks import FRAMEWORKS
 from facesim.spec.job import Job
 from facesim.spec.strategies import Layout
 
+_COUNTERS = [name for name, metric in METRICS.items() if metric.kind == COUNTER]
+
 
 def finish(run: Run, state: RunState, failure: str | None, measurement: Measurement, total_s: float) -> Result:
     """Write `result.json` and return what it holds.
@@ -31,7 +35,7 @@ def finish(run: Run, state: RunState, failure: str | None, measurement: Measurem
     billed for follows from its `state` events. What training would have found is null in a run that did not get there.
     """
     job, outcome, samples, events = run.job(), run.outcome(), samples_in(run.metrics), run.events()
-    samples = _with_attempts(samples, events)
+    samples = _with_counters_added_up(samples, events)
     resources = _resources(samples)
     findings = {name: getattr(outcome, name) for name in Findings.model_fields} if outcome else {}
     discount = discount_of(job.spot, job.groups)
@@ -141,23 +145,19 @@ def _heard(samples: pandas.DataFrame) -> pandas.DataFrame:
     return samples[rank == rank.groupby(samples["name"]).transform("min")]
 
 
-def _with_attempts(samples: pandas.DataFrame, events: list[Event]) -> pandas.DataFrame:
-    """The samples with how often their task had been started by then: a new process counts from 0 again."""
-    attempts = pandas.Series(0, index=samples.index)
-    for event in of_kind(events, TaskStarted):
-        role, index = event.task.rsplit("-", 1)
-        of_task = (samples["role"] == role) & (samples["task_index"] == int(index))
-        attempts += of_task & (samples["time_unix_s"] >= event.time_unix_s)
-    return samples.assign(attempt=attempts)
+def _with_counters_added_up(samples: pandas.DataFrame, events: list[Event]) -> pandas.DataFrame:
+    """The samples with what each counter of a task came to over all processes of the task until then."""
+    values = samples["value"].copy()
+    counters = samples["source"].isin(ranks()) & samples["name"].isin(_COUNTERS) & values.notna()
+    for (_, role, index, _), of_task in samples[counters].groupby(["source", "role", "task_index", "name"]):
+        points = Points(of_task["time_unix_s"].to_numpy(), of_task["value"].to_numpy())
+        values[of_task.index] = added_up(points, starts_unix_s(events, f"{role}-{index}"))
+    return samples.assign(value=values)
 
 
 def _total(samples: pandas.DataFrame, name: str) -> pandas.Series:
-    """What a counter came to, by source, role and task: its highest value, for several may have read it, and the sum
-    over the task's processes.
-    """
-    rows = samples[samples["name"] == name]
-    highest = rows.groupby(["source", "role", "task_index", "attempt"])["value"].max()
-    return highest.groupby(["source", "role", "task_index"]).sum()
+    """What a counter came to, by source, role and task."""
+    return samples[samples["name"] == name].groupby(["source", "role", "task_index"])["value"].max()
 
 
 def _workers(job: Job) -> dict[tuple[str, int], int]:

@@ -92,6 +92,12 @@ class Registry(Mapping[str, Part], Generic[Part]):
         """Whether the part called `name` is facesim's own."""
         return name in self._builtin
 
+    def package(self, name: str) -> str | None:
+        """The package, with its version, that a plugin's part is of: `my-package 1.2`; None of any other."""
+        if (point := self._plugins.get(name)) is None:
+            return None
+        return f"{point.dist.name} {point.dist.version}" if point.dist else point.value
+
     def available(self) -> Iterator[tuple[str, Part]]:
         """Every part that can be loaded, with its name; a plugin that cannot is warned of."""
         for name in self:

@@ -64,6 +64,49 @@ def test_scores_are_computed_once_and_told_apart_by_split(easy, tmp_path):
     assert read_baselines(tmp_path / "elsewhere", experiment, [0]) == []
 
 
+def test_of_more_images_than_the_methods_take_that_is_the_reason(faces, tmp_path, monkeypatch):
+    monkeypatch.setattr("facesim.baselines.record.MAX_IMAGES", 20)
+
+    command = facesim_here("baselines", faces, "--image-size", 32, "--output", tmp_path)
+
+    assert (command.code, command.output) == (0, "")
+    assert command.errors == "no classical baselines: faces has 80 images, and they take too long on more than 20\n"
+
+
+def test_a_method_that_cannot_learn_is_named_with_the_reason(faces, tmp_path):
+    command = facesim_here("baselines", faces, "--image-size", 32, "--held-out", 0.9, "--output", tmp_path)
+
+    assert command.code == 0 and "fisherfaces" not in command.output
+    assert command.errors == (
+        "no fisherfaces: it needs more than one training image of somebody, and faces leaves one of each\n"
+    )
+
+
+def test_of_the_methods_those_that_the_file_lacks_are_computed_and_those_that_are_gone_are_kept(easy, faces, tmp_path):
+    experiment = make_job(data=str(faces), image_size=32).experiment.model_dump()
+    first = {score.method: score for score in record_baselines(easy, experiment, [0], tmp_path)}
+    content = json.loads((tmp_path / FILE).read_text())
+    (entry,) = content["entries"]
+    of_method = {score["method"]: score for score in entry["scores"]}
+    del of_method["hog-svm"]
+    of_method["lbp-svm"] |= {"accuracy": 0.0, "package": "my-methods 1.0"}
+    of_method["mine"] = {**of_method["lbp-svm"], "method": "mine"}
+    (tmp_path / FILE).write_text(json.dumps({"entries": [{**entry, "scores": list(of_method.values())}]}))
+
+    command = facesim_here("baselines", faces, "--image-size", 32, "--output", tmp_path, "--json")
+
+    table = parse(command)
+    assert {name: score["accuracy"] for name, score in table.items()} == {
+        name: score.accuracy for name, score in first.items()
+    }
+    assert table["eigenfaces"]["seconds"] == first["eigenfaces"].seconds, "it is not computed again"
+    (entry,) = json.loads((tmp_path / FILE).read_text())["entries"]
+    assert {score["method"]: score["package"] for score in entry["scores"]} == {
+        **dict.fromkeys(BASELINES),
+        "mine": "my-methods 1.0",
+    }
+
+
 def test_means_are_over_seeds():
     scores = [Score("hog-svm", seed, accuracy, accuracy, 2.0) for seed, accuracy in enumerate((0.8, 0.9))]
 

@@ -90,7 +90,7 @@ def test_a_model_is_used_as_on_the_command_line(run, faces, tmp_path):
     assert model.embed([one, other]) == pytest.approx(embeddings[:2], abs=1e-5)
     evaluation = model.evaluate()
     assert evaluation["closed_set"]["accuracy"] == pytest.approx(run.held_out_accuracy)
-    assert list(run.evaluations) == [evaluation["data"]]
+    assert [one.title for one in run.evaluations.values()] == [evaluation["data"]]
     answer = model.verify(one, one, threshold=0.5)
     assert (answer.same, answer.similarity) == (True, pytest.approx(1, abs=1e-5))
     (named,) = model.identify(faces, one)

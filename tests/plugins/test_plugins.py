@@ -111,7 +111,8 @@ def test_a_run_is_made_of_parts_of_plugins_and_its_report_needs_none_of_them(sit
     sources = {json.loads(line)["source"] for file in run.glob("metrics/*.jsonl") for line in file.open()}
     assert "loadavg" in sources
     (entry,) = json.loads((tmp_path / "runs" / "baselines.json").read_text())["entries"]
-    assert "nearest-mean" in [score["method"] for score in entry["scores"]]
+    packages = {score["method"]: score["package"] for score in entry["scores"]}
+    assert (packages["nearest-mean"], packages["hog-svm"]) == ("facesim-example 1.0", None)
 
     written = facesim(site, "export", run, "--format", "weights", "--output", "m.npz", cwd=tmp_path)
     assert written.returncode == 0, written.stderr

@@ -115,6 +115,20 @@ def test_an_output_that_cannot_be_written_is_told(folders, options, message, mon
     assert message in command.errors
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--registry", "faces", "--format", "onnx"), "--format and --output are of what is written here"),
+        (("--registry", "faces", "--output", "m.keras"), "--format and --output are of what is written here"),
+        (("--region", "eu-west-1"), "--region is of the registry at AWS: give --registry, too"),
+    ],
+)
+def test_options_of_a_file_and_of_the_registry_are_told_apart(tmp_path, options, message):
+    command = facesim_here("export", tmp_path / "run", *options)
+
+    assert (command.code, message in command.errors) == (2, True), command.errors
+
+
 @pytest.fixture
 def plain(folders, tmp_path):
     """A copy of the plain run, to be changed."""

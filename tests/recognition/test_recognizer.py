@@ -16,7 +16,7 @@ from facesim.recognition.recognizer import Recognizer
 from facesim.runs.directory import Run
 from facesim.spec.job import make_job
 from facesim.util.errors import InputError
-from tests.conftest import facesim_here
+from tests.conftest import facesim_here, parse
 
 OWN = """
 import keras
@@ -202,6 +202,53 @@ def test_pairs_of_images_that_were_trained_on_are_told(recognizer, notices, face
         "24 of the 24 images are in the run's own data: these are no new people",
         "64 of the 64 images are in the run's own data: these are no new people",
     ]
+
+
+def test_people_of_two_folders_of_one_name_have_an_evaluation_each(run, recognizer, tmp_path, monkeypatch):
+    for seed, team in enumerate("ab"):
+        render_folder(RenderSpec(identities=6, images=4, size=32, seed=seed + 9), tmp_path / team / "people")
+    monkeypatch.chdir(tmp_path)
+
+    evaluations = [recognizer.evaluate(place) for place in ("a/people", "b/people", tmp_path / "a" / "people")]
+
+    kept = [one for one in run.evaluations().values() if one.title == "people"]
+    assert [one.source for one in kept] == [(str(tmp_path / team / "people"),) for team in "ba"]
+    assert kept[-1].evaluated_unix_s == evaluations[-1]["evaluated_unix_s"]
+
+
+def test_other_people_s_data_is_read_whatever_the_run_s_own_is_like(run, notices, faces, tmp_path):
+    """Its own are files that are not kept decoded, of people with five images or more; others are arrays, two each."""
+    own = {"cache": "none", "min_images": 5, "image_feature": "picture", "label_feature": "subject"}
+    strict = Run.create(tmp_path / "run", make_job(data=str(faces), image_size=32, **own))
+    shutil.copy(run.model_file, strict.model_file)
+    images = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), np.uint8)
+    np.savez(tmp_path / "others.npz", images=images, labels=np.repeat(np.arange(6), 2))
+
+    assert Recognizer(strict, notices.append).evaluate(tmp_path / "others.npz")["people"] == 6
+
+
+def test_what_other_people_s_data_calls_them_is_an_option(run, recognizer, faces, tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    images = [image.read_bytes() for person in sorted(faces.iterdir()) for image in sorted(person.iterdir())[:3]]
+    columns = {"image": images, "label": [at // 3 for at in range(24)], "who": [f"w{at // 6}" for at in range(24)]}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "others.parquet")
+
+    assert recognizer.evaluate(tmp_path / "others.parquet")["people"] == 8
+    shown = facesim_here("evaluate", run.directory, tmp_path / "others.parquet", "--label-feature", "who", "--json")
+    assert parse(shown)["people"] == 4
+    with pytest.raises(InputError, match="label_feature who does not go with the run's own data"):
+        recognizer.evaluate(label_feature="who")
+
+
+def test_an_evaluation_on_a_validation_part_is_not_called_held_out(run, faces, tmp_path):
+    validated = Run.create(tmp_path / "run", make_job(data=str(faces), image_size=32, validation=0.25))
+    shutil.copy(run.model_file, validated.model_file)
+
+    shown = facesim_here("evaluate", validated.directory)
+
+    assert "of 16 validation images" in shown.output and "held-out" not in shown.output, shown.errors
 
 
 def test_an_export_that_needs_the_user_s_file_says_so(run, recognizer, notices, tmp_path, monkeypatch):

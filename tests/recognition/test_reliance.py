@@ -97,6 +97,16 @@ def test_another_model_than_the_evaluated_one_has_no_threshold(run):
     assert "is not the one any more" in evaluated(run, kept).cannot_tell
 
 
+def test_what_was_found_of_the_model_as_it_is_counts_before_what_was_found_of_an_earlier_one(run):
+    others = mark(run, record("others"))
+    run.model_file.write_bytes(b"trained on")
+
+    assert evaluated(run, others, mark(run, record("own", **SEEN))).data == "own"
+    assert evaluated(run, mark(run, record("own", **SEEN)), others).cannot_tell is None
+    of_earlier = evaluated(run, others)
+    assert (of_earlier.same_model, of_earlier.right) == (False, None)
+
+
 @pytest.mark.parametrize(("rank_1", "tells"), [(0.8, True), (0.05, False), (0.02, False)])
 def test_naming_people_by_chance_is_no_identification(run, rank_1, tells):
     ranked = {"rank_1": rank_1, "probes": 100, "gallery_identities": 40}

@@ -126,6 +126,7 @@ def test_a_folder_that_would_be_sorted_the_next_time_is_refused(tmp_path):
     [
         ("../../etc", "_.._etc"),
         ("a/b", "a_b"),
+        ("Dr. Maximilian Mustermann-Schmidt", "Dr. Maximilian Mustermann-Schmidt"),
         (".hidden ", "hidden"),
         ("..", "_"),
         ("x" * 300, "x" * 200),
@@ -197,3 +198,13 @@ def test_who_is_taken_for_whom_in_a_gallery_is_told_where_it_is_not_plain(photo,
 
     assert Gallery.read(tmp_path / "gallery", notices.append).names == people
     assert [notice.startswith(f"{tmp_path}/gallery: {told}") for notice in notices] == ([True] if told else [])
+
+
+@pytest.mark.parametrize("least", [1, 2])
+def test_a_gallery_whose_list_names_nobody_is_told(photo, tmp_path, least):
+    photo("gallery/Ana/1.png")
+    (tmp_path / "gallery/metadata.csv").write_text("file_name,label\n")
+
+    message = r"gallery names nobody; not used: 1 file: .* does not list \(Ana/1.png\); write a line"
+    with pytest.raises(InputError, match=message):
+        Gallery.read(tmp_path / "gallery", pytest.fail, least)

@@ -83,6 +83,22 @@ def test_disturbed_times_are_not_compared(make_run):
     )
 
 
+def test_times_without_a_seed_in_common_are_not_called_unrecorded(make_run):
+    assert sentences([make_run("single", 0), make_run("ps-async", 1)])[0] == (
+        "No statement about the time of ps-async is possible: ps-async and single have no seed in common."
+    )
+
+
+@pytest.mark.slow
+def test_a_command_says_which_faults_it_leaves_out(make_run, tmp_path):
+    faults = [{"kind": "kill", "targets": ["worker-1"], "at_s": 5.0}]
+    write_report([make_run("single"), make_run("ps-async", faults=faults)], tmp_path / "page.html")
+
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("faults on purpose, which are not in this command") == 1
+    assert "not in this command: kill worker-1, at s 5.0. <code>--faults FILE</code>" in page
+
+
 def test_three_rows_are_summed_up_and_each_is_compared_below(make_run, capsys):
     runs = many(make_run, ["single", "ps-async", "allreduce"])
 

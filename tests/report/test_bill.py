@@ -134,9 +134,11 @@ def test_the_page_lists_every_state_with_its_seconds(spot_run, tmp_path):
     assert "<td>60 s</td><td>billed in all</td>" in bills
     assert "on each of 2 hosts" in bills
     assert "60.0 % saved" in bills
+    assert "Spot capacity is counted as 60.0 % cheaper, unless AWS said what it billed" in bills
 
 
 def test_a_run_of_before_bills_were_kept_is_still_shown(make_run, tmp_path):
     write_report([make_run()], tmp_path / "report.html")
 
-    assert "<h2>Bills</h2>" not in (tmp_path / "report.html").read_text()
+    page = (tmp_path / "report.html").read_text()
+    assert "<h2>Bills</h2>" not in page and "Spot " not in page

@@ -128,6 +128,37 @@ def test_evaluations_of_an_earlier_model_are_left_out_and_counted(run, tmp_path)
 
     assert "### On now" in model and "### On before" not in model
     assert "because the model has changed since: evaluations on 1 data sets" in model
+    assert "- 12 people are few" in model and "Do not use it" not in model
+
+
+def test_what_was_found_of_an_earlier_model_is_in_no_limit_of_this_one(run, tmp_path):
+    now = {**evaluation("now"), "left_out": {"verification": "verification needs 4 identities or more"}}
+    del now["verification"]
+
+    model, _ = cards(run, tmp_path, now, evaluation("before", model_sha256="of another model"))
+
+    assert "How often it errs about whether two pictures show one person is not known." in model
+    assert "Do not use it" not in model and "on before" not in model
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        ({"validation": 0.2}, "20% of each person's other images, by seed 0; what is held out was not used"),
+        ({"test_part": "val"}, "the part val of the data's own split; what is held out was not used"),
+    ],
+)
+def test_accuracy_on_a_validation_part_is_not_called_held_out(run, faces, tmp_path, options, part):
+    job = make_job(data=str(faces), model="resnet-small", image_size=32, **options)
+    run.job_file.write_text(job.model_dump_json())
+    closed = {"closed_set": {"examples": 16, "accuracy": 0.875, "balanced_accuracy": 0.875}}
+
+    model, data = cards(run, tmp_path, evaluation(identities_seen_in_training=True, **closed))
+
+    assert "| validation accuracy | 87.5% |" in model and "right for 87.5% of 16 validation images" in model
+    assert "held-out" not in model
+    assert "| images validated on | 16 |" in data and f"| what is validated on | {part} |" in data
+    assert "images held out" not in data
 
 
 def test_a_run_that_was_not_evaluated_says_so(run, tmp_path):

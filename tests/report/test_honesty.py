@@ -248,3 +248,16 @@ def test_rows_that_were_computed_with_different_kernels_are_told(make_run):
     assert warning.startswith("not the same kernels, so times compare these, too: ")
     assert warning.endswith("onednn for single; eigen for ps-async; unknown for allreduce")
     assert not any("kernels" in one for one in compare([before]).warnings)
+
+
+@pytest.mark.parametrize(
+    ("options", "part", "without"),
+    [
+        ({"validation": 0.2}, "a validation part, 20% of the training images", "--validation"),
+        ({"test_part": "val"}, "the part val of the data's own split", "--test-part val"),
+    ],
+)
+def test_accuracy_on_validation_images_is_said_to_be_that(make_run, options, part, without):
+    (told,) = (text for text in compare([make_run(**options)]).warnings if "not the held-out images" in text)
+
+    assert f"single was tested on {part}, to choose settings by" in told and told.endswith(f"a run without {without}")

@@ -177,7 +177,20 @@ def test_scores_on_images_that_have_changed_since_are_left_out(make_run):
     assert compare(runs).baselines == ()
 
 
-def write_scores(run, held_out, tested, accuracy):
+def test_rows_are_held_against_a_method_over_the_seeds_that_both_have(make_run):
+    runs = three(make_run, "a", accuracy=60.0, tested="t")  # and more with the others of its seeds
+    write_scores(runs[0], held_out=0.2, tested="t", accuracy=0.605, seeds=[0])
+
+    comparison = compare(runs)
+
+    told = texts(comparison.findings, "baselines")
+    assert "There is no score of seeds 1, 2: rows are held against it over the others." in told
+    assert "Below that: single with 60.0 %." in told
+    (method,) = to_json(comparison)["baselines"]
+    assert (method["by_seed"], method["without"]) == ({"0": 0.605}, [1, 2])
+
+
+def write_scores(run, held_out, tested, accuracy, seeds=range(3)):
     entries = [
         {
             "split": DataSpec(held_out=held_out, seed=seed).model_dump(),
@@ -187,6 +200,6 @@ def write_scores(run, held_out, tested, accuracy):
                 {"method": "hog-svm", "seed": seed, "accuracy": accuracy, "balanced_accuracy": accuracy, "seconds": 1.0}
             ],
         }
-        for seed in range(3)
+        for seed in seeds
     ]
     (run.directory.parent / FILE).write_text(json.dumps({"entries": entries}))

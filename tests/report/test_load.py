@@ -8,6 +8,8 @@ from facesim.report import compare
 from facesim.report.load import load
 from facesim.report.measures import by_role, measures
 from facesim.runs.directory import find_runs
+from facesim.runs.states import Measurement, RunState
+from facesim.study.result import finish
 from facesim.util.errors import InputError
 
 
@@ -121,6 +123,27 @@ def test_a_counter_keeps_what_an_ended_task_sent(make_run):
     writer.close()
 
     assert by_role(load(run).utilisation, "net_received_bytes").roles["worker"].tolist() == [10.0, 15.0, 17.0]
+
+
+def test_a_counter_goes_on_where_a_task_was_started_again(make_run):
+    """10 MB in each of two lives, each of which counts from 0."""
+    from facesim.metrics.files import SampleWriter
+
+    run = make_run("ps-async", metrics=False)
+    writer = SampleWriter(run.metrics / "sockets.jsonl", run_id=run.id, host="h", source="sockets")
+    for at, received in ((1, 4e6), (2, 10e6), (11, 0.0), (12, 3e6), (13, 10e6)):
+        writer.write(1_790_000_000.0 + at, "worker", 0, {"net_received_bytes": received, "memory_bytes": received})
+    writer.close()
+    with run.events_file.open("a") as events:
+        events.write(json.dumps({"time_unix_s": 1_790_000_010.0, "event": "task_started", "task": "worker-0"}) + "\n")
+
+    record = load(run)
+
+    received = by_role(record.utilisation, "net_received_bytes").roles["worker"]
+    assert received.tolist() == [4e6, 10e6, 10e6, 13e6, 20e6]
+    assert by_role(record.utilisation, "memory_bytes").roles["worker"].tolist() == [4e6, 10e6, 0.0, 3e6, 10e6]
+    result = finish(run, RunState.COMPLETED, None, Measurement.EMULATED, 20.0)
+    assert (result.wire_bytes, result.resources["worker"].net_received_bytes) == (20e6, 20e6)
 
 
 def test_samples_of_work_that_was_done_again_are_left_out(make_run):

@@ -126,6 +126,8 @@ def test_the_report_has_the_scaling_and_its_pictures(grid):
     assert "worker-1" in drawn["staleness"] and "updates by others" in drawn["staleness"]
     assert "received" in drawn["tasks"] and "ps-0" in drawn["tasks"]
     assert "<h2>Scaling</h2>" in page and "76 %" in page
+    efficiency = "divided by how many times as many workers there are as in the row that it is against"
+    assert efficiency in " ".join(page.split())
 
 
 @pytest.mark.slow

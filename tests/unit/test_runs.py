@@ -77,13 +77,50 @@ def test_a_record_is_read_as_it_was_written(golden, name, kind):
 
 def test_evaluations_are_read_as_they_were_written_and_the_newest_is_last(golden):
     (evaluation,) = golden.evaluations().values()
-    other = evaluation.model_copy(update={"data": "others"})
+    other = evaluation.model_copy(update={"data": "others", "closed_set": None})
 
     golden.keep_evaluation(other)
     golden.keep_evaluation(evaluation)
 
     assert list(golden.evaluations().values()) == [other, evaluation]
     assert isinstance(evaluation, Evaluation)
+
+
+def test_data_and_lists_of_one_name_in_two_places_have_an_evaluation_each(golden):
+    (own,) = golden.evaluations().values()
+    of_others = own.model_copy(update={"closed_set": None, "data": "people"})
+    places = [("/a/people",), ("/b/people",), ("/lfw", "/a/pairs.txt"), ("/lfw", "/b/pairs.txt")]
+    others = [of_others.model_copy(update={"source": place}) for place in places]
+
+    for one in [*others, others[0]]:
+        golden.keep_evaluation(one)
+
+    assert list(golden.evaluations().values()) == [own, *others[1:], others[0]]
+
+
+def test_the_run_s_own_images_have_one_evaluation_whoever_kept_it(golden):
+    (own,) = golden.evaluations().values()
+    assert own.tested is None, "it is of an earlier facesim"
+    again = own.model_copy(update={"tested": "held-out"})
+
+    golden.keep_evaluation(again)
+
+    assert list(golden.evaluations().values()) == [again]
+
+
+def test_evaluations_of_an_earlier_model_are_told_from_those_of_the_one_that_there_is(golden):
+    (unknown,) = golden.evaluations().values()
+    golden.model_file.write_bytes(b"a model")
+    of_others = {"data": "a", "source": ("/a",), "closed_set": None, "model_sha256": golden.model_sha256()}
+    first = unknown.model_copy(update=of_others)
+    golden.keep_evaluation(first)
+    assert golden.evaluations_by_model() == ([unknown, first], [])
+
+    golden.model_file.write_bytes(b"trained on")
+
+    assert golden.evaluations_by_model() == ([unknown], [first])
+    golden.model_file.unlink()
+    assert golden.evaluations_by_model() == ([unknown, first], [])
 
 
 def test_events_are_read_as_they_were_written(golden):

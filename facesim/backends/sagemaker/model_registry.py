@@ -93,7 +93,7 @@ def _facts(run: Run, result: Result) -> dict[str, str]:
         "strategy": result.strategy,
         "backend": result.backend,
         "measurement": result.measurement,
-        "held_out_accuracy": result.held_out_accuracy,
+        f"{result.tested_in_words.replace('-', '_')}_accuracy": result.held_out_accuracy,
         "trained_together": result.sync_audit.verdict,
         "data_sha256": result.data.content_sha256,
         "facesim": __version__,

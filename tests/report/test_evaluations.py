@@ -1,0 +1,70 @@
+"""What a report shows of `facesim evaluate`: the newest by protocol, of the model that there is; the rest is named."""
+
+from __future__ import annotations
+
+import pytest
+
+from facesim.report import compare
+from facesim.report.html import render
+from facesim.report.plots.recognition import cmc, roc
+from facesim.runs.evaluations import Evaluation
+from tests.report.test_card import evaluation
+
+ROC = {"eer": 0.07, "lowest_far": 0.1, "roc": {"far": [0.1, 0.5, 1.0], "tar": [0.6, 0.9, 1.0]}}
+
+
+def evaluated(data, *, pairs=None, impostor_pairs=60, **more):
+    """An evaluation with all that is drawn; of a list of `pairs` there is verification alone."""
+    content = evaluation(data, source=[f"/data/{data}"], **more)
+    content["verification"] |= ROC | {"impostor_pairs": impostor_pairs, "lowest_far": 10 / impostor_pairs}
+    content["identification"]["cmc"] = [0.8, 0.9, 1.0]
+    if pairs:
+        content |= {"pairs": pairs, "identification": None, "groups": None}
+    return Evaluation.model_validate(content)
+
+
+@pytest.fixture
+def run(make_run):
+    run = make_run("single", metrics=False)
+    run.model_file.write_bytes(b"a model")
+    return run
+
+
+def left_out(comparison):
+    return [warning for warning in comparison.warnings if warning.startswith("left out: ")]
+
+
+@pytest.mark.slow
+def test_each_protocol_is_shown_by_the_newest_evaluation_that_has_it(run):
+    for one in (evaluated("people"), evaluated("/data/lfw.bin", pairs="lfw.bin")):
+        run.keep_evaluation(one)
+
+    comparison = compare([run])
+
+    assert "single, lfw.bin" in roc(comparison) and "single, people" in cmc(comparison)
+    assert "<h3>single, seed 0, people</h3>" in render(comparison)
+    newest = "in favour of the newest, on lfw.bin"
+    assert left_out(comparison) == [f"left out: single, seed 0: verification on people, {newest}"]
+
+
+@pytest.mark.slow
+def test_what_was_found_of_an_earlier_model_is_not_shown_as_this_one_s(run):
+    run.keep_evaluation(evaluated("people", model_sha256=run.model_sha256()))
+    run.model_file.write_bytes(b"trained on")
+
+    comparison = compare([run])
+
+    assert (roc(comparison), cmc(comparison)) == (None, None)
+    assert "<h2>Errors by group</h2>" not in render(comparison)
+    of_earlier = "evaluations on people: they are of an earlier model of the run"
+    assert left_out(comparison) == [f"left out: single, seed 0: {of_earlier}"]
+
+
+def test_so_few_pairs_that_they_tell_no_false_accept_rate_have_no_curve(run):
+    run.keep_evaluation(evaluated("few", impostor_pairs=10))
+
+    comparison = compare([run])
+
+    assert roc(comparison) is None
+    few = "10 pairs of different people are too few for any false accept rate"
+    assert left_out(comparison) == [f"left out: single, seed 0: the ROC on few: {few}"]
