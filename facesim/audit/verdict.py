@@ -217,11 +217,7 @@ def _steps(ranks: Sequence[Rank], evidence: list[str]) -> bool | None:
     reporting = [rank for rank in ranks if rank.steps is not None]
     if not reporting:
         return None
-    evidence.append(
-        "Steps reported: "
-        + "; ".join(f"{rank.name}: {_steps_of(rank)}" for rank in ranks)
-        + "."
-    )
+    evidence.append("Steps reported: " + "; ".join(f"{rank.name}: {_steps_of(rank)}" for rank in ranks) + ".")
     if len(reporting) < len(ranks):
         return None
     steps = [rank.steps or 0 for rank in ranks]

@@ -10,9 +10,12 @@ import pandas
 from facesim.billing.bill import discount_of, make_bill
 from facesim.billing.catalogue import instance
 from facesim.metrics.collectors import ranks
+from facesim.metrics.counters import running_total
 from facesim.metrics.disturbance import measured_load
 from facesim.metrics.files import samples_in
 from facesim.metrics.machine import machine
+from facesim.metrics.table import Points
+from facesim.report.load import MONITOR
 from facesim.runs.accounting import of_kind, recovery, replaced_workers
 from facesim.runs.audit import audit, idle_accelerators
 from facesim.runs.directory import Run
@@ -31,8 +34,7 @@ def finish(run: Run, state: RunState, failure: str | None, measurement: Measurem
     billed for follows from its `state` events. What training would have found is null in a run that did not get there.
     """
     job, outcome, samples, events = run.job(), run.outcome(), samples_in(run.metrics), run.events()
-    samples = _with_attempts(samples, events)
-    resources = _resources(samples)
+    resources = _resources(samples, events)
     findings = {name: getattr(outcome, name) for name in Findings.model_fields} if outcome else {}
     discount = discount_of(job.spot, job.groups)
     bill = make_bill(events, job.groups, discount if job.spot else None)
@@ -56,8 +58,8 @@ def finish(run: Run, state: RunState, failure: str | None, measurement: Measurem
         "billing": bill.to_dict(discount),
         "resources": resources,
         "recovery": recovery(events),
-        "wire_bytes": _wire_bytes(job, samples),
-        "collector_errors": _total(samples, "collector_errors").groupby("source").sum().to_dict(),
+        "wire_bytes": _wire_bytes(job, samples, events),
+        "collector_errors": _total(samples, events, "collector_errors").groupby("source").sum().to_dict(),
         "sync_audit": _audited(job, outcome, run, samples, events),
         "machine": machine(packages_here(job)) | {"kernels": _kernels(events)},
         "load": load.model_dump() | {"beside": _beside(events)},
@@ -90,7 +92,7 @@ def _audited(
     sync_audit = audit(
         outcomes,
         job.replicas,
-        _received_by_worker(job, samples),
+        _received_by_worker(job, samples, events),
         over_wire=job.hosts > 1 and job.shape.workers_per_host == 1,  # on one host they have other ways
         replaced=replaced_workers(events),
         steps_at_a_time=job.strategy.steps_at_a_time,
@@ -111,7 +113,7 @@ def _audited(
     return sync_audit
 
 
-def _resources(samples: pandas.DataFrame) -> dict[str, dict[str, float | None]]:
+def _resources(samples: pandas.DataFrame, events: list[Event]) -> dict[str, dict[str, float | None]]:
     """By role: number of tasks, mean CPU of all of them together, memory peak of the largest, bytes of all; None for
     what was not measured.
 
@@ -129,7 +131,7 @@ def _resources(samples: pandas.DataFrame) -> dict[str, dict[str, float | None]]:
             "cpu_percent_mean": cpu.sum() / hosts if len(cpu) else None,
             "memory_peak_bytes": memory.max() if len(memory) else None,
         } | {
-            name: sent.sum() if len(sent := _total(rows, name)) else None
+            name: sent.sum() if len(sent := _total(rows, events, name)) else None
             for name in ("net_sent_bytes", "net_received_bytes")
         }
     return resources
@@ -141,23 +143,18 @@ def _heard(samples: pandas.DataFrame) -> pandas.DataFrame:
     return samples[rank == rank.groupby(samples["name"]).transform("min")]
 
 
-def _with_attempts(samples: pandas.DataFrame, events: list[Event]) -> pandas.DataFrame:
-    """The samples with how often their task had been started by then: a new process counts from 0 again."""
-    attempts = pandas.Series(0, index=samples.index)
-    for event in of_kind(events, TaskStarted):
-        role, index = event.task.rsplit("-", 1)
-        of_task = (samples["role"] == role) & (samples["task_index"] == int(index))
-        attempts += of_task & (samples["time_unix_s"] >= event.time_unix_s)
-    return samples.assign(attempt=attempts)
-
-
-def _total(samples: pandas.DataFrame, name: str) -> pandas.Series:
-    """What a counter came to, by source, role and task: its highest value, for several may have read it, and the sum
-    over the task's processes.
-    """
-    rows = samples[samples["name"] == name]
-    highest = rows.groupby(["source", "role", "task_index", "attempt"])["value"].max()
-    return highest.groupby(["source", "role", "task_index"]).sum()
+def _total(samples: pandas.DataFrame, events: list[Event], name: str) -> pandas.Series:
+    """What a counter came to, by source, role and task."""
+    rows, by = samples[samples["name"] == name], ["source", "role", "task_index"]
+    starts = [(event.task.rsplit("-", 1), event.time_unix_s) for event in of_kind(events, TaskStarted)]
+    monitors_unix_s = [at for (role, _), at in starts if role == MONITOR]
+    totals = {}
+    for (source, role, index), of_task in rows.groupby(by):
+        counting = [MONITOR if name == "collector_errors" else role, str(index)]  # whose process it is that counts
+        processes_unix_s = [at for task, at in starts if task == counting]
+        points = Points(of_task["time_unix_s"].to_numpy(), of_task["value"].to_numpy())
+        totals[source, role, index] = running_total(points, processes_unix_s, monitors_unix_s)[-1]
+    return pandas.Series([*totals.values()], pandas.MultiIndex.from_tuples([*totals], names=by), dtype=float)
 
 
 def _workers(job: Job) -> dict[tuple[str, int], int]:
@@ -167,10 +164,11 @@ def _workers(job: Job) -> dict[tuple[str, int], int]:
     return {task: number for number, task in enumerate(tasks)}
 
 
-def _received_by_worker(job: Job, samples: pandas.DataFrame) -> dict[int, float]:
+def _received_by_worker(job: Job, samples: pandas.DataFrame, events: list[Event]) -> dict[int, float]:
     """Bytes that each worker received; a worker whose connections nobody measured is left out."""
     rows, workers = samples[samples["source"] == "sockets"], _workers(job)
-    received = {(role, index): value for (_, role, index), value in _total(rows, "net_received_bytes").items()}
+    totals = _total(rows, events, "net_received_bytes")
+    received = {(role, index): value for (_, role, index), value in totals.items()}
     return {workers[task]: value for task, value in received.items() if task in workers}
 
 
@@ -209,9 +207,9 @@ def _lives(events: list[Event], task: str) -> Iterator[tuple[float, float]]:
         yield begin_s, events[-1].time_unix_s
 
 
-def _wire_bytes(job: Job, samples: pandas.DataFrame) -> float | None:
+def _wire_bytes(job: Job, samples: pandas.DataFrame, events: list[Event]) -> float | None:
     """Bytes that crossed between tasks: what all of them received. None where that was not measured."""
     if not job.strategy.distributed:
         return 0
     rows = samples[samples["source"] == "sockets"]
-    return _total(rows, "net_received_bytes").sum() if len(rows) else None
+    return _total(rows, events, "net_received_bytes").sum() if len(rows) else None

@@ -10,16 +10,19 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
 from facesim.metrics.collectors import COLLECTORS, make_collectors
 from facesim.metrics.collectors.host import PsutilCollector
+from facesim.metrics.counters import running_total
 from facesim.metrics.disturbance import measured_load
 from facesim.metrics.files import SampleTail, SampleWriter, parse_lines, read_samples, samples_in
 from facesim.metrics.schema import METRICS, Sample, sample
-from facesim.metrics.table import read_table
+from facesim.metrics.table import Points, read_table
 from facesim.util.errors import InputError
+from tests.conftest import wait_until
 
 
 def writer(directory, name="chief-0") -> SampleWriter:
@@ -309,6 +312,38 @@ def test_a_task_that_has_ended_is_left_out():
     assert [role for role, _, _ in collector.collect()] == ["host"]
 
 
+def test_a_task_that_ended_before_its_monitor_began_is_left_out():
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+
+    (collector,) = make_collectors({"worker-0": ended.pid, "chief-0": os.getpid()}, ["psutil"])
+
+    assert {role for role, _, _ in collector.collect()} == {"host", "chief"}
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity") or (os.cpu_count() or 1) < 2, reason="needs a CPU to leave out"
+)
+def test_a_host_that_may_use_a_part_of_the_machine_has_percentages_of_that_part():
+    """As with taskset or Slurm. A program that keeps the only CPU busy has all of it, and so has the host."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    busy = subprocess.Popen([sys.executable, "-c", BUSY])
+    try:
+        collector = PsutilCollector({"worker-0": busy.pid})
+        wait_until(lambda: psutil.Process(busy.pid).cpu_times().user > 0.5)
+        readings = {role: values for role, _, values in collector.collect()}
+    finally:
+        os.sched_setaffinity(0, allowed)
+        busy.kill()
+        busy.wait()
+
+    assert readings["host"]["cpu_count"] == 1
+    if "cpu_percent" in readings["host"]:  # a container with a quota has that measured by its control group
+        assert readings["host"]["cpu_percent"] > 80
+        assert readings["worker"]["cpu_percent"] <= readings["host"]["cpu_percent"] + 10
+
+
 SEND = """
 import socket, sys
 s = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
@@ -340,6 +375,24 @@ def test_bytes_are_counted_for_the_task_that_owns_the_connection():
     assert list(readings) == ["worker"], "this process's end of the connection is nobody's task"
     assert 1_000_000 <= readings["worker"]["net_sent_bytes"] <= 1_000_001
     assert readings["worker"]["net_received_bytes"] == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "processes", "monitors", "totals"),
+    [
+        ([10, 20, 25, 30], [0], [0], [10, 20, 25, 30]),
+        ([10, 20, 12, 22], [0], [0, 2], [10, 20, 20, 30]),  # of 20 bytes 8 or more were of connections that had closed
+        ([10, 20, 25, 30], [0], [0, 2], [10, 20, 25, 30]),
+        ([10, 20, 5, 8], [0, 2], [0, 2], [10, 20, 25, 28]),
+        ([10, 20, 5, 8], [0, 3], [0], [10, 20, 20, 28]),
+        ([100, 85, 106, 105], [0], [0], [100, 100, 106, 106]),  # the task itself knows of open connections alone
+        ([4, 9], [], [], [4, 9]),
+    ],
+)
+def test_a_counter_goes_on_whoever_counts(values, processes, monitors, totals):
+    points = Points(np.arange(len(values), dtype=float), np.array(values, float))
+
+    assert running_total(points, processes, monitors).tolist() == totals
 
 
 def test_every_registered_collector_can_be_made():
