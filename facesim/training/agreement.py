@@ -31,7 +31,7 @@ def of_first(content: bytes, rank: int, count: int, sum_of_all: Callable[[np.nda
     pieces = []
     for begin in range(0, size, _PIECE_BYTES):
         end = min(size, begin + _PIECE_BYTES)
-        # The others add nothing.
+        # The others' zeros add nothing to it.
         pieces.append(_bytes(sum_of_all(_numbers(bytes(end - begin) if rank else content[begin:end]))))
     return b"".join(pieces)[:size]
 
