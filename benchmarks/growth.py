@@ -89,11 +89,12 @@ def row(options: dict[str, Any]) -> dict[str, float | None]:
     prepared_s = time.monotonic() - begin
     result = run_job(**{"evaluate_every": options["epochs"], **options})
     updates, host = result["updates"], result["resources"]["host"]
+    later = updates - result["counted"]["first_step_updates"]
     return {
         "M parameters": result["parameters"] / 1e6,
         "preparing data, s": prepared_s,
         "to the first step, s": result["phases"]["launch_to_first_step_s"],
-        "ms an update": 1000 * (result["training_s"] - result["phases"]["first_step_s"]) / max(1, updates - 1),
+        "ms an update": 1000 * (result["training_s"] - result["phases"]["first_step_s"]) / max(1, later),
         "images/s": result["images_per_s"],
         "MB an update": None if result["wire_bytes"] is None else result["wire_bytes"] / updates / 1e6,
         "host's memory, GB": host["memory_peak_bytes"] / 1e9 if host["memory_peak_bytes"] else None,

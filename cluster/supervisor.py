@@ -170,7 +170,7 @@ class Supervisor:
             task_end.close()
             self._pulses.started(name)
         if self._plan.monitor:
-            pids = {name: process.pid for name, process in self._processes.items()}
+            pids = {name: process.pid for name, process in self._running.items()}
             self._monitor = self._fork(self._plan.monitor, None, pids)
 
     def _fork(self, task: Task, channel: Connection | None, *more_arguments: Any) -> BaseProcess:

@@ -29,7 +29,7 @@ _SETTINGS = (
 #: Those that say where this Python and its packages are, or where its files go, and nothing about what is computed.
 _KEPT = {
     "PYTHONHOME", "PYTHONUSERBASE", "PYTHONNOUSERSITE", "PYTHONPYCACHEPREFIX", "PYTHONDONTWRITEBYTECODE",
-    "MPLCONFIGDIR",
+    "MPLCONFIGDIR", "JAX_COMPILATION_CACHE_DIR",
 }  # fmt: skip
 
 #: Files and connections that a task may have open: more than any needs, and as many as macOS allows.

@@ -103,8 +103,8 @@ def why_unconnected(addresses: Sequence[str], patience_s: float = 2.0) -> str:
     if reasons:
         return "; ".join(reasons)
     return (
-        f"{', '.join(addresses)} can be reached, but no TensorFlow server answers there; is it another program's port, "
-        "or is there a proxy or a firewall in between?"
+        f"{', '.join(addresses)} can be reached, but no task of this training answers there; is it another program's "
+        "port, or is there a proxy or a firewall in between?"
     )
 
 

@@ -161,11 +161,29 @@ def _identities(examples: Any) -> tuple[int, list[str] | None, bool]:
         return int(examples), None, False
     if hasattr(examples, "keys"):  # a batch by its columns
         return max((len(column) for column in examples.values() if hasattr(column, "__len__")), default=0), None, False
+    if (count := _count_by_columns(examples)) is not None:
+        return count, None, False
     if shape is None and not hasattr(examples, "__len__"):
         raise TypeError(f"{type(examples).__name__} has no length")  # an iterator is the training's own
     rows = list(examples) if shape is None else _as_array(examples)
     hashed = len(rows) > 0 and len(getattr(rows[0], "shape", ())) > 0
     return len(rows), [_identity(row) for row in rows], hashed
+
+
+def _count_by_columns(examples: Any) -> int | None:
+    """How many examples there are in a list of columns, such as [images, labels]; None if it is none: what has the same
+    shape everywhere are examples.
+    """
+    if not isinstance(examples, (list, tuple)):
+        return None
+    shapes = {
+        (len(each),) if isinstance(each, (list, tuple)) else tuple(getattr(each, "shape", ())) for each in examples
+    }
+    lengths = {shape[:1] for shape in shapes}
+    if len(shapes) < 2 or len(lengths) > 1:
+        return None
+    ((count,),) = lengths
+    return count
 
 
 def _identity(example: Any) -> str:

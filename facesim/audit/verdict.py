@@ -217,11 +217,7 @@ def _steps(ranks: Sequence[Rank], evidence: list[str]) -> bool | None:
     reporting = [rank for rank in ranks if rank.steps is not None]
     if not reporting:
         return None
-    evidence.append(
-        "Steps reported: "
-        + "; ".join(f"{rank.name}: {rank.steps or 0:,} on {rank.examples:,} examples" for rank in ranks)
-        + "."
-    )
+    evidence.append("Steps reported: " + "; ".join(f"{rank.name}: {_steps_of(rank)}" for rank in ranks) + ".")
     if len(reporting) < len(ranks):
         return None
     steps = [rank.steps or 0 for rank in ranks]
@@ -229,6 +225,10 @@ def _steps(ranks: Sequence[Rank], evidence: list[str]) -> bool | None:
         evidence.append("One that makes hardly a step does not train with the others.")
         return False
     return True
+
+
+def _steps_of(rank: Rank) -> str:
+    return "none" if rank.steps is None else f"{rank.steps:,} on {rank.examples:,} examples"
 
 
 def _examples(ranks: Sequence[Rank], evidence: list[str]) -> bool | None:

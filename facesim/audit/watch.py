@@ -130,7 +130,7 @@ class Watched:
             gpu_s=sum(process.gpu_s for process in group),
             gpu_memory_bytes=sum(process.gpu_memory_bytes for process in group),
             shares_memory=any(process.shares_memory for process in group),
-            steps=len(steps) if reports else None,
+            steps=len(steps) or None,
             examples=sum(report["step"] for report in steps),
             first_pass=frozenset(name for names in passes for name in names) if known else None,
             repeated=sum(report.get("repeated", 0) for report in steps),

@@ -13,6 +13,9 @@ from typing import NamedTuple
 #: A level at an instant, a total since the task began, or the length of something that has ended.
 GAUGE, COUNTER, DURATION = "gauge", "counter", "duration"
 
+#: The role of what measures a host's tasks.
+MONITOR = "monitor"
+
 
 class Metric(NamedTuple):
     """What a metric's name means."""
@@ -88,7 +91,7 @@ METRICS: dict[str, Metric] = {
     "startup_s": Metric("s", DURATION, "from launch until the training task runs; `local` loads TensorFlow before"),
     "connect_s": Metric("s", DURATION, "from there until the cluster's tasks answer"),
     "build_s": Metric("s", DURATION, "building data pipeline, model and optimiser"),
-    "first_step_s": Metric("s", DURATION, "the first training step, compilation included"),
+    "first_step_s": Metric("s", DURATION, "until the first training step's results are known, compilation included"),
     "launch_to_first_step_s": Metric("s", DURATION, "from launch until the first training step is done"),
     "training_s": Metric("s", DURATION, "training steps from the first on, evaluation left out"),
     "evaluation_s": Metric("s", DURATION, "evaluation on the held-out and training splits, all of it"),

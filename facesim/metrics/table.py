@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
@@ -104,17 +104,6 @@ def merged(several: Iterable[Points]) -> Points:
     """The points of several series as one, by time; of one instant in the order of the series."""
     several = list(several)
     return several[0] if len(several) == 1 else _by_time(*(joined(column) for column in zip(*several)))
-
-
-def added_up(counter: Points, starts_unix_s: Sequence[float]) -> np.ndarray:
-    """What a counter of a task came to over all its processes, at each of its points, by time: a process that was
-    started at one of `starts_unix_s`, ascending, counts from 0. Several may have read it, and it never falls.
-    """
-    process = np.searchsorted(np.asarray(starts_unix_s), counter.time_unix_s, side="right")
-    highest = np.zeros(len(starts_unix_s) + 1)
-    np.maximum.at(highest, process, counter.value)
-    before = np.cumsum(highest) - highest
-    return np.maximum.accumulate(before[process] + counter.value)
 
 
 def _by_time(times: np.ndarray, values: np.ndarray) -> Points:

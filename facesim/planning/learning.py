@@ -88,12 +88,12 @@ class Learnt(NamedTuple):
 
 
 def measured_update_s(result: Result) -> float | None:
-    """Seconds of an update, the first apart, which compiles; None where that was not measured."""
-    if result.training_s is None or not result.updates or result.updates < 2:
+    """Seconds of an update, without the first step, which compiles; None where that was not measured."""
+    if result.training_s is None or not result.updates_after_first_step:
         return None
     first_step_s = result.phases.get("first_step_s") or 0.0
     seconds = result.training_s - first_step_s
-    return seconds / (result.updates - 1) if seconds > 0 else None
+    return seconds / result.updates_after_first_step if seconds > 0 else None
 
 
 def learn(runs: Sequence[Run]) -> Learnt:

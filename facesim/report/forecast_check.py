@@ -131,7 +131,8 @@ def _phases(record: RunRecord, forecast: ForecastRecord) -> Iterator[tuple[str, 
     training_s = None if result.training_s is None else result.training_s - first_step_s
     yield "training", expected.get("training_s", 0.0), training_s, "s"
     updates = result.updates or 0
-    update_s = training_s / (updates - 1) if training_s and updates > 1 else None
+    later = result.updates_after_first_step
+    update_s = training_s / later if training_s and later else None
     yield "an update", forecast.update_with_drain_s, update_s, "s"
     yield "images/s", forecast.images_with_drain_per_s, result.images_per_s, "1/s"
     if "checkpoint_s" in expected:  # forecasts of earlier versions do not have it

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from facesim.metrics.collectors import ranks
-from facesim.metrics.schema import COUNTER, DURATION, METRICS
-from facesim.runs.accounting import starts_unix_s
+from facesim.metrics.schema import COUNTER, DURATION, METRICS, MONITOR
 from facesim.runs.directory import Run
 from facesim.runs.evaluations import Evaluation
 from facesim.runs.events import Event, Restored, Submitted
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     import pandas
 
     from facesim.metrics.table import Points, SampleTable
-
-MONITOR = "monitor"
 
 
 class TaskKey(NamedTuple):
@@ -245,7 +242,8 @@ def _utilisation(samples: SampleTable, lives: Sequence[Life], events: Sequence[E
     """Where several sources have a metric of a task, all that they have. Counters are over all processes of a task."""
     import numpy as np
 
-    from facesim.metrics.table import Points, added_up, merged
+    from facesim.metrics.counters import counted
+    from facesim.metrics.table import Points, merged
 
     sources = ranks()
     points_by_task: dict[TaskKey, dict[str, list[Points]]] = {}
@@ -255,13 +253,12 @@ def _utilisation(samples: SampleTable, lives: Sequence[Life], events: Sequence[E
             points_by_task.setdefault(task, {}).setdefault(series.name, []).append(points)
     used: dict[TaskKey, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
     for task, by_name in points_by_task.items():
-        starts = starts_unix_s(events, f"{task.role}-{task.task_index}")
         for name, several in by_name.items():
             times, values = merged(several)
             known = ~np.isnan(values)
             times, values = times[known], values[known]
             if METRICS[name].kind == COUNTER:
-                values = added_up(Points(times, values), starts)
+                values = counted(Points(times, values), name, task.role, task.task_index, events)
             used.setdefault(task, {})[name] = (since_launch_s(lives, times), values)
     return used
 

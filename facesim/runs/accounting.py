@@ -67,9 +67,10 @@ def spent_s(events: Events) -> float:
     return total + (0.0 if begin is None else max(0.0, last - begin))
 
 
-def starts_unix_s(events: Events, task: str) -> list[float]:
-    """When each process of a task, such as `worker-1`, was started, ascending."""
-    return sorted(event.time_unix_s for event in of_kind(events, TaskStarted) if event.task == task)
+def starts_unix_s(events: Events, role: str, index: int | None = None) -> list[float]:
+    """When each process of a task, or of all tasks of a role, was started, ascending."""
+    started = [(event.task.rsplit("-", 1), event.time_unix_s) for event in of_kind(events, TaskStarted)]
+    return sorted(at for (of_role, number), at in started if of_role == role and index in (None, int(number)))
 
 
 def _down_s(events: Events) -> float:

@@ -124,11 +124,11 @@ def idle_accelerators(
     """
     reported = [names for names in devices if names is not None]
     idle = sorted(host for host, percent in busiest_percent.items() if percent < _LEAST_GPU_PERCENT)
-    seen = (
-        f"TensorFlow computed on {len({name for names in reported for name in names})} accelerators" if reported else ""
-    )
-    if reported and not any(reported):
-        seen = "TensorFlow saw no accelerator"
+    # Tasks of different hosts call their devices the same.
+    count = sum(map(len, reported))
+    seen = f"it was computed on {count} accelerator{'s' if count != 1 else ''}" if reported else ""
+    if reported and not count:
+        seen = "no task saw an accelerator"
     measured = (
         f"the busiest interval of their GPUs was {max(busiest_percent.values()):.0f} %" if busiest_percent else ""
     )

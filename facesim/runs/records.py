@@ -96,7 +96,11 @@ class Data(Record):
 
 
 class Counts(Record):
-    """What a training task counted, which the sync audit asks for. `staleness` is updates by how stale they were."""
+    """What a training task counted, which the sync audit asks for. `staleness` is updates by how stale they were.
+
+    `first_step_updates` are those that were known when the first step of its process was done, of all its processes: at
+    the end of the phase `first_step_s`. Earlier versions took one for it.
+    """
 
     examples_due: int
     examples: int
@@ -108,6 +112,7 @@ class Counts(Record):
     steps_per_exchange: int | None = None
     exchange_bytes: int = 0
     steps_since_resized: dict[int, int] | None = None
+    first_step_updates: int = 1
 
 
 class Findings(Record):
@@ -125,6 +130,12 @@ class Findings(Record):
     parameter_bytes: Count | None = None
     data: Data = Data()
     counted: Counts | None = None
+
+    @property
+    def updates_after_first_step(self) -> int:
+        """Updates that were made in what is left of `training_s` without the phase `first_step_s`."""
+        first = self.counted.first_step_updates if self.counted else 1
+        return max(0, (self.updates or 0) - first)
 
 
 class TaskOutcome(Findings):

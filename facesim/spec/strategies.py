@@ -93,6 +93,10 @@ class Strategy(Frozen):
         """Steps of which a worker tells at once; if it dies before, nobody knows how many of them it made."""
         return 1
 
+    def known_at_once(self, steps: int) -> int:
+        """Updates of which the results become known together, where so many `steps` have been handed out until then."""
+        return 1
+
     def tasks(self, shape: Shape) -> dict[str, int]:
         """How many tasks it has of each role, in the order in which they are to be started."""
         if self.layout is Layout.PARAMETER_SERVER:
@@ -205,6 +209,9 @@ class PsAsync(Strategy):
     def steps_at_a_time(self) -> int:
         return self.steps_per_dispatch
 
+    def known_at_once(self, steps: int) -> int:
+        return self.steps_per_dispatch if steps >= self.steps_per_dispatch else 1  # too few are handed out one by one
+
 
 class PsSync(Strategy):
     summary = "parameter servers again, but each update is made of a gradient from every worker, none stale"
@@ -258,6 +265,9 @@ class LocalSgd(Strategy):
 
     name: Literal["local-sgd"] = "local-sgd"
     local_steps: int = option(8, "steps between averagings", "Cluster", ge=1)
+
+    def known_at_once(self, steps: int) -> int:
+        return min(steps, self.local_steps)  # fewer at the end of an epoch
 
 
 class Independent(Strategy):

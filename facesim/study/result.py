@@ -10,12 +10,13 @@ import pandas
 from facesim.billing.bill import discount_of, make_bill
 from facesim.billing.catalogue import instance
 from facesim.metrics.collectors import ranks
+from facesim.metrics.counters import counted
 from facesim.metrics.disturbance import measured_load
 from facesim.metrics.files import samples_in
 from facesim.metrics.machine import machine
 from facesim.metrics.schema import COUNTER, METRICS
-from facesim.metrics.table import Points, added_up
-from facesim.runs.accounting import of_kind, recovery, replaced_workers, starts_unix_s
+from facesim.metrics.table import Points
+from facesim.runs.accounting import of_kind, recovery, replaced_workers
 from facesim.runs.audit import audit, idle_accelerators
 from facesim.runs.directory import Run
 from facesim.runs.events import Event, Submitted, TaskEnded, TaskStarted
@@ -149,9 +150,9 @@ def _with_counters_added_up(samples: pandas.DataFrame, events: list[Event]) -> p
     """The samples with what each counter of a task came to over all processes of the task until then."""
     values = samples["value"].copy()
     counters = samples["source"].isin(ranks()) & samples["name"].isin(_COUNTERS) & values.notna()
-    for (_, role, index, _), of_task in samples[counters].groupby(["source", "role", "task_index", "name"]):
+    for (_, role, index, name), of_task in samples[counters].groupby(["source", "role", "task_index", "name"]):
         points = Points(of_task["time_unix_s"].to_numpy(), of_task["value"].to_numpy())
-        values[of_task.index] = added_up(points, starts_unix_s(events, f"{role}-{index}"))
+        values[of_task.index] = counted(points, name, str(role), int(index), events)
     return samples.assign(value=values)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster.task import tell
-from facesim.training.checkpoints import Checkpoint, Checkpoints
+from facesim.training.agreement import of_first
+from facesim.training.checkpoints import Checkpoint, Checkpoints, read
 from facesim.training.protocols import Replicas
 from facesim.training.train_state import TrainState
 from facesim.util.errors import FacesimError
@@ -70,10 +72,12 @@ class CheckpointManager:
     def continued(self) -> TrainState:
         """The state of the newest whole checkpoint, with its values in the replicas; a new state if there is none.
 
+        Of several processes each takes that of the first, which alone writes them, perhaps where others cannot read.
+
         Raises:
             FacesimError: the newest belongs to another experiment, or to other data.
         """
-        checkpoint = self._checkpoints.newest(self._pass_over, self._check)
+        checkpoint = self._of_first(self._checkpoints.newest(self._pass_over, self._check))
         state = TrainState()
         if checkpoint:
             state = TrainState.from_json(checkpoint.state)
@@ -82,6 +86,21 @@ class CheckpointManager:
         if self._writes:
             self._record_restoring(checkpoint, state)
         return state
+
+    def _of_first(self, mine: Checkpoint | None) -> Checkpoint | None:
+        """The first process's newest checkpoint: that of this one, unless they have different ones."""
+        sum_of_all = getattr(self._replicas, "sum_of_all", None)
+        if sum_of_all is None:
+            return mine
+        held = mine.file.read_bytes() if mine else b""
+        content = of_first(held, self._context.replica, self._context.job.replicas, sum_of_all)
+        if content == held:
+            return mine
+        if not content:
+            return None
+        checkpoint = read(io.BytesIO(content), Path("of the first worker"))
+        self._check(checkpoint)
+        return checkpoint
 
     def _pass_over(self, file: Path, why: str) -> None:
         if self._writes:

@@ -99,7 +99,8 @@ class Checkpoints:
             _remove(leftover)
         for file in self.files():
             try:
-                checkpoint = _read(file)
+                with open_regular(file) as stream:
+                    checkpoint = read(stream, file)
                 check(checkpoint)
                 return checkpoint
             except FileNotFoundError:  # the task that writes them was the first to find it damaged
@@ -130,17 +131,20 @@ def _remove(file: Path) -> None:
         file.unlink(missing_ok=True)
 
 
-def _read(file: Path) -> Checkpoint:
-    """Raises: anything, when the file is damaged."""
-    with open_regular(file) as stream:
-        has_checksum = _check_bytes(stream)
-        stream.seek(0)
-        with zipfile.ZipFile(stream) as archive:
-            check_fits_memory(archive, file)
-        stream.seek(0)
-        with np.load(stream) as archive:
-            state = json.loads(archive[_STATE].tobytes())
-            variables = [archive[name] for name in sorted(archive.files) if name != _STATE]
+def read(stream: IO[bytes], file: Path) -> Checkpoint:
+    """The checkpoint in the bytes of a `file`.
+
+    Raises:
+        Exception: anything, when it is damaged.
+    """
+    has_checksum = _check_bytes(stream)
+    stream.seek(0)
+    with zipfile.ZipFile(stream) as archive:
+        check_fits_memory(archive, file)
+    stream.seek(0)
+    with np.load(stream) as archive:
+        state = json.loads(archive[_STATE].tobytes())
+        variables = [archive[name] for name in sorted(archive.files) if name != _STATE]
     listed = state.pop("variables", None)
     if listed is not None:
         held = [[value.dtype.str, list(value.shape)] for value in variables]

@@ -104,10 +104,10 @@ def fit(context: Context, replicas: Replicas, *, everyone_evaluates: bool = Fals
 
 def _meet(replicas: Replicas) -> None:
     """Wait until the others have recorded their connections, too: those with this process close when it ends."""
-    meet = getattr(replicas, "meet", None)
-    if meet:
+    sum_of_all = getattr(replicas, "sum_of_all", None)
+    if sum_of_all:
         with suppress(Exception):  # who was asked to stop just now has ended: nothing is left to wait for
-            meet()
+            sum_of_all(np.zeros(1, np.float32))  # which nobody has before all have called it
 
 
 def save_network(replicas: Replicas, file: Path) -> None:
@@ -123,7 +123,6 @@ def save_network(replicas: Replicas, file: Path) -> None:
 def _begin(context: Context, checkpoints: CheckpointManager) -> TrainState:
     """The state to continue from: that of the newest checkpoint, or a new one."""
     state, record = checkpoints.continued(), context.recorder
-    state.starts += 1
     if state.workers not in (0, context.job.replicas):
         state.resized = Counts()
     state.workers = context.job.replicas
@@ -182,18 +181,24 @@ def _batches_of(context: Context, state: TrainState, last: int) -> Iterator[np.n
 
 def _train_some(context: Context, state: TrainState, results: Iterator[StepResult]) -> None:
     """Take what workers did for the updates that are being made, from the batches that are left of the epoch on."""
-    record, first, job = context.recorder, context.trains_first, context.job
+    record, job = context.recorder, context.job
     updates = context.updates_of_epoch
     began, before = state.epoch, math.ceil(state.done / job.update_batch)
     later = defaultdict[int, Counts](Counts)  # of epochs that have begun while the state's has not ended
+    first, at_once = set[int](), 0  # versions that are known when this process' first step is done, and how many
     begin = epoch_begin = recorded = time.perf_counter()
     for number, result in enumerate(results):
         progressed()
         now = time.perf_counter()
-        if first:
-            context.trains_first = first = False
+        if context.trains_first:
+            context.trains_first = False
             record.phase("first_step_s", now - begin)
             record.since_launch("launch_to_first_step_s")
+            at_once = job.strategy.known_at_once(math.ceil(state.done / job.update_batch) - before)
+        if len(first) < at_once or result.version in first:
+            state.first_updates += result.version not in first
+            state.first_examples += result.examples
+            first.add(result.version)
         epoch = began
         if job.strategy.asynchronous:  # a result is an update
             place = before + (number if result.batch is None else result.batch)

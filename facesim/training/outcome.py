@@ -19,7 +19,7 @@ def outcome(context: Context, state: TrainState, replicas: Replicas) -> TaskOutc
     """What `outcome.json` holds. `replicas` have the final parameters."""
     counts, findings, phases = state.counts, state.found, state.phases
     steady_s = phases.get("training_s", 0.0) - phases.get("first_step_s", 0.0)
-    steady_examples = counts.examples - state.starts * context.job.update_batch  # the first update of each compiled
+    steady_examples = counts.examples - state.first_examples  # to compile takes most of a first step
     identities = np.bincount(context.data.labels[context.train_indices])
     return TaskOutcome(
         stopped=context.stopping,
@@ -52,6 +52,7 @@ def outcome(context: Context, state: TrainState, replicas: Replicas) -> TaskOutc
             examples=counts.examples,
             updates=counts.updates,
             last_version=counts.last_version,
+            first_step_updates=state.first_updates,
             steps_by_worker=dict(sorted(counts.steps_by_worker.items())),
             examples_by_worker=dict(sorted(counts.examples_by_worker.items())),
             staleness=dict(sorted(counts.staleness.items())),

@@ -78,8 +78,8 @@ class Replicas(Protocol):
         """
 
     # Replicas of several processes, none of which outlives the others, also have
-    #     def meet(self) -> None
-    # which returns when all have called it.
+    #     def sum_of_all(self, array: np.ndarray) -> np.ndarray
+    # the sum of the arrays, float32 (n,), of all of them, each of which calls it.
 
     def variables(self) -> list[np.ndarray]:
         """The values of the network's and then the optimiser's variables, always in the same order: with them any

@@ -88,7 +88,8 @@ class TrainState:
         phases: seconds by phase.
         history: what was recorded of each epoch, with its time.
         workers: how many workers there are; `resized` counts from when their number changed, None if it never did.
-        starts: times that a process began to train.
+        first_updates, first_examples: updates that were known, and their examples, when the first step of a process was
+            done, of all processes that trained: their time is the phase `first_step_s`.
     """
 
     epoch: int = 1
@@ -101,7 +102,8 @@ class TrainState:
     history: list[tuple[float, dict[str, float]]] = field(default_factory=list)
     workers: int = 0
     resized: Counts | None = None
-    starts: int = 0
+    first_updates: int = 0
+    first_examples: int = 0
 
     def add(self, result: StepResult, of_epoch: Counts | None = None) -> None:
         """Count a result, of this epoch or of the one that `of_epoch` counts."""
@@ -115,4 +117,9 @@ class TrainState:
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> TrainState:
         counts = {name: Counts.from_json(fields[name]) for name in ("counts", "of_epoch", "resized") if fields[name]}
-        return cls(**{**fields, **counts})
+        known = {**fields, **counts}
+        # Earlier versions kept how often a process had begun, and took an update for each.
+        if starts := known.pop("starts", 0):
+            known["first_updates"] = starts
+            known["first_examples"] = starts * counts["counts"].examples // counts["counts"].updates
+        return cls(**known)

@@ -287,7 +287,7 @@ def test_a_task_that_cannot_connect_is_ended_with_address_and_reason(tmp_path, l
     (failure,) = named(events, "not_connected")
     assert failure["task"] == "chief-0"
     assert address in failure["why"]
-    assert ("no TensorFlow server answers" if listens else "Connection refused") in failure["why"]
+    assert ("no task of this training answers" if listens else "Connection refused") in failure["why"]
     assert failure["why"] in (tmp_path / "chief-0.log").read_text()
 
 

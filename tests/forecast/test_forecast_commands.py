@@ -16,7 +16,7 @@ from facesim.metrics.files import SampleWriter
 from facesim.planning.calibration import calibration_job, learn_type
 from facesim.planning.described import described_jobs
 from facesim.planning.jobs import forecast_of, record_of, write_forecast
-from facesim.planning.learning import outside_of
+from facesim.planning.learning import measured_update_s, outside_of
 from facesim.planning.saved import (
     instances_file,
     outside_file,
@@ -27,7 +27,7 @@ from facesim.planning.saved import (
     saved_widths,
 )
 from facesim.runs.directory import Run, find_runs
-from facesim.runs.records import Result
+from facesim.runs.records import Counts, Result
 from facesim.runs.states import RunState
 from facesim.spec.job import make_job
 from facesim.study import calibration
@@ -243,6 +243,19 @@ def test_a_measured_type_is_known_from_then_on_also_one_that_nobody_knew(profile
     assert outside_s == saved_outside() == {"starting_s": 200, "download_s": 60, "upload_s": 5}
     assert files == [str(instances_file()), str(outside_file())]
     assert plan("--instance-type", "ml.g5.xlarge")[0] == 0
+
+
+@pytest.mark.parametrize(("first", "update_s"), [(None, 0.5), (11, 1.0), (21, None)])
+def test_an_update_is_measured_over_those_that_were_not_known_with_the_first_step(first, update_s):
+    counted = None if first is None else Counts(
+        examples_due=168, examples=168, updates=21, last_version=21, first_step_updates=first
+    )  # fmt: skip
+    result = Result(
+        strategy="local-sgd", backend="local", seed=0, state="Completed", training_s=12.0, updates=21,
+        phases={"first_step_s": 2.0}, counted=counted,
+    )  # fmt: skip
+
+    assert measured_update_s(result) == update_s
 
 
 def test_emulated_runs_teach_nothing_about_instances(profile, tmp_path, capsys):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from facesim.backends.local import BACKEND
+from facesim.preflight.inputs import prepare_inputs
 from facesim.report.load import load
-from facesim.runs.directory import find_runs
-from facesim.spec.frameworks import TENSORFLOW
+from facesim.runs.directory import Run, find_runs
+from facesim.spec.frameworks import FRAMEWORKS, TENSORFLOW
+from facesim.spec.job import make_job
 from tests.conftest import completed_run, facesim
 from tests.frameworks.conftest import OTHERS, PLAIN, QUIETLY, curve, need
 
@@ -24,6 +29,37 @@ def test_a_worker_that_dies_comes_back_and_the_training_ends_where_it_would_have
 
     assert [event["step"] for event in run.events() if event["event"] == "restored"][-1] >= 4
     assert curve(run)[-1] == pytest.approx(curve(plain(framework, "allreduce"))[-1], rel=1e-6)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_worker_on_another_host_goes_on_from_the_checkpoint_of_the_first(faces, tmp_path, framework):
+    """Where each host has a folder of its own, only that of the first worker's host has checkpoints."""
+    need(framework)
+    job = make_job(
+        framework=framework, strategy="allreduce", data=str(faces), model="plain-cnn", image_size=32, batch=9, epochs=3,
+        checkpoint_steps=4, faults=[{"kind": "kill", "target": "worker-0", "at_step": 14}],
+    )  # fmt: skip
+    inputs, run = prepare_inputs(job, lambda *_: None), Run.create(tmp_path / "run", job)
+    run.record("submitted")
+    plan = BACKEND.render(job, run.directory, inputs)
+    places = {str(run.checkpoint_directory(job)): str(tmp_path / "another host")}
+    tasks = [
+        replace(task, arguments=tuple(places.get(each, each) for each in task.arguments))
+        if task.role == "worker"
+        else task
+        for task in plan.tasks
+    ]
+    execution = BACKEND.submit(run, replace(plan, tasks=tuple(tasks), monitor=None))
+    try:
+        happened = [event for event in execution.events(1.0) if event]
+    finally:
+        execution.close()
+
+    assert happened[-1]["outcome"] == "completed", run.log_tail("worker-0", 40)
+    assert [event["step"] for event in happened if event["event"] == "restored"][-1] >= 4
+    (worker,) = run.peer_outcomes()
+    assert worker.parameters_sha256 == run.outcome().parameters_sha256
+    assert worker.counted.model_dump() == run.outcome().counted.model_dump()
 
 
 @pytest.mark.parametrize("framework", OTHERS)

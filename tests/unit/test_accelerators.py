@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import importlib
 import json
 import sys
 from types import ModuleType, SimpleNamespace
@@ -50,6 +52,21 @@ def test_a_host_whose_gpu_stood_still_is_named():
     assert "90 %" in evidence
 
 
+@pytest.mark.parametrize(
+    ("devices", "said"),
+    [
+        ([["cuda:0"], ["cuda:0"]], "it was computed on 2 accelerators"),  # of two hosts
+        ([["cuda:0"], None], "it was computed on 1 accelerator;"),
+        ([["/job:worker/task:0/device:GPU:0", "/job:worker/task:1/device:GPU:0"]], "on 2 accelerators"),
+        ([[], []], "no task saw an accelerator"),
+    ],
+)
+def test_what_each_task_computed_on_is_counted_whatever_computes(devices, said):
+    _, evidence = idle_accelerators(PAID, devices, {"algo-1": 90.0})
+
+    assert said in evidence and "TensorFlow" not in evidence
+
+
 def test_workers_of_a_host_have_a_gpu_each_and_more_than_it_has_are_refused():
     options = {"strategy": "allreduce", "workers": 8, "instance_type": "ml.g5.12xlarge"}  # of four GPUs
     job = make_job(backend="sagemaker", workers_per_host=4, **options)
@@ -79,6 +96,44 @@ def test_workers_of_a_host_compute_on_a_gpu_each_and_more_of_them_are_refused():
     assert Peers(()).device(0, 2) == 0
     with pytest.raises(FacesimError, match="this host has 2 GPUs, and 3 or more workers"):
         peers.device(3, 2)
+
+
+class Built(Exception):
+    """Raised where a strategy begins to build its network."""
+
+
+@pytest.mark.parametrize(
+    ("strategy", "replica", "visible"),
+    [
+        ("single", 0, "gpu-0"),
+        ("independent", 0, "gpu-0"),
+        ("independent", 1, "gpu-1"),
+        ("independent", 3, "gpu-0"),  # workers of a host take turns on its GPUs
+        ("mirrored", 0, ["gpu-0", "gpu-1"]),
+    ],
+)
+def test_a_process_of_tensorflow_sees_the_gpus_alone_that_it_computes_on(
+    tf, monkeypatch, tmp_path, strategy, replica, visible
+):
+    def build(*_):
+        raise Built
+
+    seen, tasks = [], {"chief": ["127.0.0.1:2222"], "worker": [f"127.0.0.1:{2223 + index}" for index in range(3)]}
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": tasks}))
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: ["gpu-0", "gpu-1", "gpu-2"])
+    monkeypatch.setattr(tf.config, "set_visible_devices", lambda devices, _: seen.append(devices))
+    trainer = importlib.import_module(f"facesim.training.tensorflow.{strategy}")
+    monkeypatch.setattr(*((tf.distribute, "MirroredStrategy") if strategy == "mirrored" else (trainer, "Alone")), build)
+    context = SimpleNamespace(
+        replica=replica, seed=0, task=f"worker-{replica}", checkpoints=tmp_path,
+        job=SimpleNamespace(shape=SimpleNamespace(workers=2)),
+        recorder=SimpleNamespace(timed=lambda _: contextlib.nullcontext()),
+    )  # fmt: skip
+
+    with pytest.raises(Built):
+        trainer.train(context)
+
+    assert seen == [visible]
 
 
 @pytest.mark.frameworks

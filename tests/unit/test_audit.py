@@ -5,7 +5,7 @@ import pandas
 from facesim.runs.audit import audit
 from facesim.runs.events import Event, TaskEnded, TaskStarted
 from facesim.spec.job import make_job
-from facesim.study.result import _measured_by_worker
+from facesim.study.result import _measured_by_worker, _total, _with_counters_added_up
 
 MODEL_BYTES = 1_000
 
@@ -210,6 +210,26 @@ def sampled(worker: int, *moments: float) -> pandas.DataFrame:
     """Samples of a worker's connections."""
     row = {"source": "sockets", "role": "worker", "task_index": worker, "name": "net_received_bytes", "value": 1.0}
     return pandas.DataFrame([{**row, "time_unix_s": moment} for moment in moments])
+
+
+def test_what_was_counted_before_a_monitor_was_started_again_is_not_lost():
+    """It is when a worker comes back: of connections that were closed by then the new one does not know."""
+    begun = [TaskStarted(task=task, time_unix_s=0) for task in ("ps-0", "worker-0", "monitor-0")]
+    again = [TaskStarted(task=task, time_unix_s=20) for task in ("worker-0", "monitor-0")]
+    moments = {"time_unix_s": [10.0, 15.0, 25.0, 30.0], "task_index": 0}
+    received = {**moments, "source": "sockets", "role": "ps", "name": "net_received_bytes", "value": [10, 20, 12, 22]}
+    of_worker = {**received, "role": "worker", "value": [1, 2, 1, 2]}
+    errors = {**moments, "source": "nvml", "role": "host", "name": "collector_errors", "value": [1, 2, 1, 2]}
+    samples = pandas.concat(map(pandas.DataFrame, (received, of_worker, errors)), ignore_index=True)
+
+    samples = _with_counters_added_up(samples, begun + again)
+    totals = [_total(samples, name) for name in ("net_received_bytes", "collector_errors", "cpu_s")]
+
+    assert [total.to_dict() for total in totals] == [
+        {("sockets", "ps", 0): 30, ("sockets", "worker", 0): 4},
+        {("nvml", "host", 0): 4},
+        {},
+    ]
 
 
 def life(task: str, begin_s: float, end_s: float) -> list[Event]:

@@ -126,7 +126,7 @@ def test_one_that_cannot_be_written_leaves_those_that_were_there(tmp_path):
 
 
 def test_a_course_goes_on_as_it_was():
-    state = TrainState(epoch=2, done=16, workers=2, starts=1, history=[(12.5, {"loss": 1.0})])
+    state = TrainState(epoch=2, done=16, workers=2, first_updates=1, history=[(12.5, {"loss": 1.0})])
     for version in (0, 1, 2, 5):
         state.add(StepResult(1.5, 3, 8, version % 2, version, version))
 
@@ -134,6 +134,20 @@ def test_a_course_goes_on_as_it_was():
 
     assert again.to_json() == state.to_json()
     assert (again.counts.updates, again.counts.last_version, again.counts.examples) == (4, 6, 32)
+
+
+def test_a_course_of_an_earlier_version_took_an_update_for_each_time_that_a_process_began():
+    state = TrainState(workers=2)
+    for version in range(4):
+        for worker in range(2):
+            state.add(StepResult(1.5, 3, 8, worker, version, version))
+    fields = state.to_json()
+    del fields["first_updates"], fields["first_examples"]
+
+    again = TrainState.from_json(fields | {"starts": 2})
+
+    assert (again.first_updates, again.first_examples) == (2, 32)
+    assert fields.keys() | {"first_updates", "first_examples"} == again.to_json().keys()
 
 
 def as_before(file):

@@ -10,15 +10,18 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
+from cluster.hosted.cgroup import limited_to_a_share
 from facesim.metrics.collectors import COLLECTORS, make_collectors
 from facesim.metrics.collectors.host import PsutilCollector
+from facesim.metrics.counters import running_total
 from facesim.metrics.disturbance import measured_load
 from facesim.metrics.files import SampleTail, SampleWriter, parse_lines, read_samples, samples_in
 from facesim.metrics.schema import METRICS, Sample, sample
-from facesim.metrics.table import read_table
+from facesim.metrics.table import Points, read_table
 from facesim.util.errors import InputError
 
 
@@ -309,6 +312,30 @@ def test_a_task_that_has_ended_is_left_out():
     assert [role for role, _, _ in collector.collect()] == ["host"]
 
 
+def test_a_task_that_ended_before_its_monitor_began_is_left_out():
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+
+    (collector,) = make_collectors({"worker-0": ended.pid, "chief-0": os.getpid()}, ["psutil"])
+
+    assert {role for role, _, _ in collector.collect()} == {"host", "chief"}
+
+
+@pytest.mark.skipif(limited_to_a_share(), reason="a container with a quota is measured by its control group")
+@pytest.mark.parametrize(
+    ("allowed", "percent"),
+    [({1, 3}, 70.0), ({0, 1, 2, 3}, 42.5), ({8, 9}, 42.5)],  # a container may be shown its own by other numbers
+)
+def test_a_host_that_may_use_a_part_of_the_machine_has_percentages_of_that_part(monkeypatch, allowed, percent):
+    """As with taskset or Slurm."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: allowed, raising=False)
+    monkeypatch.setattr(psutil, "cpu_percent", lambda percpu=False: [10.0, 80.0, 20.0, 60.0] if percpu else 42.5)
+
+    ((_, _, host),) = PsutilCollector({}).collect()
+
+    assert (host["cpu_count"], host["cpu_percent"]) == (len(allowed), percent)
+
+
 SEND = """
 import socket, sys
 s = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
@@ -340,6 +367,24 @@ def test_bytes_are_counted_for_the_task_that_owns_the_connection():
     assert list(readings) == ["worker"], "this process's end of the connection is nobody's task"
     assert 1_000_000 <= readings["worker"]["net_sent_bytes"] <= 1_000_001
     assert readings["worker"]["net_received_bytes"] == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "processes", "monitors", "totals"),
+    [
+        ([10, 20, 25, 30], [0], [0], [10, 20, 25, 30]),
+        ([10, 20, 12, 22], [0], [0, 2], [10, 20, 20, 30]),  # of 20 bytes 8 or more were of connections that had closed
+        ([10, 20, 25, 30], [0], [0, 2], [10, 20, 25, 30]),
+        ([10, 20, 5, 8], [0, 2], [0, 2], [10, 20, 25, 28]),
+        ([10, 20, 5, 8], [0, 3], [0], [10, 20, 20, 28]),
+        ([100, 85, 106, 105], [0], [0], [100, 100, 106, 106]),  # the task itself knows of open connections alone
+        ([4, 9], [], [], [4, 9]),
+    ],
+)
+def test_a_counter_goes_on_whoever_counts(values, processes, monitors, totals):
+    points = Points(np.arange(len(values), dtype=float), np.array(values, float))
+
+    assert running_total(points, processes, monitors).tolist() == totals
 
 
 def test_every_registered_collector_can_be_made():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import shutil
 import signal
@@ -26,7 +27,10 @@ from facesim.training.keras.updates import joint_updates
 from facesim.training.loop import fit
 from facesim.training.order import read_orders
 from facesim.training.protocols import Evaluation, Evaluator, Replicas, StepResult
+from facesim.training.ring import Ring
+from facesim.training.train_state import TrainState
 from facesim.util.errors import FacesimError
+from tests.support.ring import around
 
 RATE, MOMENTUM, NOISE = 0.01, 0.9, 0.01
 
@@ -297,19 +301,67 @@ def test_asynchronous_workers_that_were_stopped_between_epochs_make_each_update_
     assert sum(map(len, read_orders(context.run.order_file))) == EPOCHS * 6
 
 
+class InGroups(SoftmaxRegression):
+    """Results become known so many at a time, or as many as there are."""
+
+    size = 1
+
+    def train(self, batches: Iterable[np.ndarray]) -> Iterator[StepResult]:
+        results = super().train(batches)
+        while group := list(itertools.islice(results, self.size)):
+            yield from group
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "first"),
+    [
+        ({"strategy": "single"}, 1, 1),
+        ({"strategy": "local-sgd", "local_steps": 3}, 3, 3),
+        ({"strategy": "local-sgd", "local_steps": 1000}, 1000, 7),  # those of an epoch
+        ({"strategy": "ps-async", "steps_per_dispatch": 4}, 4, 4),
+        ({"strategy": "ps-async", "steps_per_dispatch": 64}, 1, 1),  # there are too few for a group
+    ],
+)
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_the_rate_is_of_what_came_after_the_first_step_with_which_other_results_may_come(
+    begin, options, size, first, epochs
+):
+    context = begin("run", **options, epochs=epochs)
+    replicas = InGroups(context)
+    replicas.size = size
+
+    fit(context, replicas)
+
+    outcome, left = context.run.outcome(), 7 * epochs - first
+    assert (outcome.updates, outcome.counted.first_step_updates) == (7 * epochs, first)
+    assert outcome.updates_after_first_step == left
+    later_s = outcome.phases["training_s"] - outcome.phases["first_step_s"]
+    assert outcome.images_per_s == (pytest.approx(8 * left / later_s) if left else None)
+
+
+def test_of_each_process_that_trained_the_first_step_is_left_out(begin):
+    for stop_after in (5, 9, None):
+        replicas = SoftmaxRegression(begin("run"), stop_after)
+        fit(replicas._context, replicas)
+
+    assert replicas._context.run.outcome().counted.first_step_updates == 3
+
+
 @pytest.mark.parametrize("gone", [False, True])
 def test_replicas_meet_when_their_connections_are_on_record_and_not_where_they_were_stopped(begin, monkeypatch, gone):
     happened = []
 
-    def meet() -> None:
-        happened.append("met")
-        if gone:
-            raise ConnectionError("the other was stopped")
+    def sum_of_all(array: np.ndarray) -> np.ndarray:
+        if len(array) == 1:
+            happened.append("met")
+            if gone:
+                raise ConnectionError("the other was stopped")
+        return array
 
     monkeypatch.setattr("facesim.training.loop.record_connections", lambda *_: happened.append("recorded"))
     for stop_after in (17, None):
         replicas = SoftmaxRegression(begin("run"), stop_after)
-        replicas.meet = meet
+        replicas.sum_of_all = sum_of_all
         fit(replicas._context, replicas)
 
     assert happened == ["recorded", "recorded", "met"]
@@ -343,6 +395,31 @@ def test_a_checkpoint_of_another_experiment_is_refused(begin, tmp_path):
 
     with pytest.raises(FacesimError, match="is of another experiment: it has batch 8"):
         fit(context, SoftmaxRegression(context))
+
+
+@pytest.mark.parametrize("held", [(17, None), (17, 3), (3, 17), (None, 17), (17, 17), (None, None)])
+def test_workers_whose_folders_are_their_own_go_on_from_what_the_first_has(begin, tmp_path, held):
+    """Each host has one, to which only the first worker's writes."""
+    for step in {*held} - {None}:
+        trained = SoftmaxRegression(begin(f"to {step}", strategy="allreduce", workers=2), step)
+        fit(trained._context, trained)
+    chief = begin("run", strategy="allreduce", workers=2)
+
+    def goes_on(rank: int, ring: Ring) -> tuple[TrainState, list[np.ndarray]]:
+        folder = tmp_path / (f"to {held[rank]}/checkpoints" if held[rank] else f"host {rank}")
+        role, index = (("chief", 0), ("worker", 0))[rank]
+        context = open_context(chief.run, chief.data.directory, folder, role, index, rank)
+        replicas = SoftmaxRegression(context)
+        replicas.sum_of_all = ring.sum
+        state = CheckpointManager(context, replicas, writes=rank == 0).continued()
+        return state, replicas.variables()
+
+    (first, values), (other, others_values) = around(2, goes_on)
+
+    assert first.counts.last_version == int(values[-1]) == (held[0] or 0)
+    assert first.to_json() == other.to_json()
+    for one, another in zip(values, others_values, strict=True):
+        np.testing.assert_array_equal(one, another)
 
 
 def restored_steps(supervisor) -> list[int]:

@@ -179,6 +179,28 @@ def test_a_batch_is_told_by_its_content(tmp_path):
     assert third["repeated"] == 1
 
 
+@pytest.mark.parametrize(
+    ("batch", "count", "identified"),
+    [
+        ("[images, labels]", 4, False),  # as PyTorch's loaders have it
+        ("(images, labels)", 4, False),
+        ("[images, list('abcd')]", 4, False),
+        ("[images, labels[:3]]", 2, True),
+        ("[images, images]", 2, True),
+        ("[labels, 4]", 2, True),
+        ("list(labels)", 4, True),
+        ("list('abcd')", 4, True),
+    ],
+)
+def test_a_list_of_columns_is_no_list_of_examples(tmp_path, batch, count, identified):
+    script = f"import numpy as np\nimages, labels = np.ones((4, 8, 8, 3)), np.arange(4)\naudit.step(examples={batch})"
+
+    (told,) = events(tmp_path, script)
+
+    assert told["step"] == count
+    assert ("hashed" in told) == identified
+
+
 def test_what_is_told_is_the_content_of_arrays_and_no_address_and_no_part_of_a_network(tmp_path):
     script = (
         "import numpy as np\n"
@@ -265,6 +287,20 @@ def test_of_a_rank_that_was_started_again_the_newest_division_of_the_data_counts
     (rank,) = Watched(0, False, 9.0, [before, after], reports, True).ranks()
 
     assert (rank.first_pass, rank.steps) == (frozenset("aceg"), 4)
+
+
+def test_a_rank_that_reports_its_parameters_alone_says_nothing_about_its_steps():
+    def rank(pid: int) -> Process:
+        return Process(pid, "train.py", f"rank {pid}", 2, cpu_s=9.0)
+
+    parameters = {"clock_s": 9.0, "parameters_sha256": "a", "parameter_bytes": 100}
+    reports = {1: [*({"clock_s": float(at), "step": 8} for at in range(9)), parameters], 2: [parameters]}
+
+    ranks = Watched(0, False, 9.0, [rank(1), rank(2)], reports, True).ranks()
+
+    assert [one.steps for one in ranks] == [9, None]
+    assert any("rank 1: 9 on 72 examples; rank 2: none" in sentence for sentence in judge(ranks).evidence)
+    assert judge(ranks).verdict == "unknown"
 
 
 def test_frozen_parameters_are_compared_and_need_not_be_exchanged(tmp_path, monkeypatch):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
+from statistics import fmean
 
 import psutil
 
@@ -18,13 +20,12 @@ class PsutilCollector:
     source = "psutil"
 
     def __init__(self, pids: dict[str, int]):
-        self._tasks = {name: psutil.Process(pid) for name, pid in pids.items()}
+        processes = {name: _begun(pid) for name, pid in pids.items()}
+        self._tasks = {name: process for name, process in processes.items() if process}
         self._cpus = available_cpus()
         self._machine = psutil.cpu_times()
         self._container = time.monotonic(), used_cpu_s()
-        psutil.cpu_percent()  # the first call only sets the beginning of the interval
-        for process in self._tasks.values():
-            process.cpu_percent()
+        _cpu_percent()
 
     def collect(self) -> Iterator[Reading]:
         yield "host", host_index(), self._host()
@@ -48,7 +49,7 @@ class PsutilCollector:
             return values | self._of_container()
         memory, disk = psutil.virtual_memory(), psutil.disk_io_counters()
         values |= {
-            "cpu_percent": psutil.cpu_percent(),
+            "cpu_percent": _cpu_percent(),
             "memory_bytes": memory.total - memory.available,
             "memory_percent": memory.percent,
         }
@@ -97,6 +98,26 @@ class PsutilCollector:
                 io = process.io_counters()
                 values |= {"disk_read_bytes": io.read_bytes, "disk_written_bytes": io.write_bytes}
         return values
+
+
+def _begun(pid: int) -> psutil.Process | None:
+    """A process, from now on measured; None if it has ended, as one of which the supervisor does not know yet."""
+    try:
+        process = psutil.Process(pid)
+        process.cpu_percent()  # the first call only sets the beginning of the interval
+    except psutil.Error:
+        return None
+    return process
+
+
+def _cpu_percent() -> float:
+    """Percent of what this process may use of the machine (taskset, Slurm, a cpuset) that all programs used of it since
+    the last call; the first only sets the beginning of the interval.
+    """
+    each = psutil.cpu_percent(percpu=True)
+    ours = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(len(each))
+    # A container may be shown its own processors alone, by other numbers.
+    return fmean([percent for number, percent in enumerate(each) if number in ours] or each)
 
 
 def _network_bytes() -> tuple[int, int]:

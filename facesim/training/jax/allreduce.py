@@ -36,6 +36,7 @@ class Replicated(JaxReplicas):
         vary_dropout(self.model, context.replica)
         self.take_state()
         self.exchange_bytes, self._workers = self.parameter_bytes, workers
+        self.sum_of_all = workers.sum_of_all
 
         def compute(state: State, images: jax.Array, labels: jax.Array, share: jax.Array) -> tuple[jax.Array, Arrays]:
             gradients, others, sums = self.gradients(state, images, labels, share)

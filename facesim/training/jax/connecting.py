@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from importlib.metadata import entry_points
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -45,6 +46,10 @@ class Workers:
         devices = {device.process_index: device for device in reversed(jax.devices())}
         self._devices = [devices[process] for process in sorted(devices)]
         self.sum = self.summing(self.count)
+
+    def sum_of_all(self, array: np.ndarray) -> np.ndarray:
+        """The sum of all workers' arrays, float32 (n,)."""
+        return np.asarray(self.sum(jnp.asarray(array)[None]))
 
     def summing(self, count: int) -> Callable[[jax.Array], jax.Array]:
         """What the first `count` workers sum by: from a row (1, n) of each to their sum (n,), the same everywhere."""

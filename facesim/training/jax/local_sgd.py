@@ -34,7 +34,7 @@ class Copies(JaxReplicas):
         vary_dropout(self.model, context.replica)
         self.take_state()
         self.steps_per_exchange, self.exchange_bytes = context.job.strategy.local_steps, self.parameter_bytes
-        self._workers = workers
+        self._workers, self.sum_of_all = workers, workers.sum_of_all
 
         def local_update(
             state: State, images: jax.Array, labels: jax.Array, counts: jax.Array

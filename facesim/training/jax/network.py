@@ -46,7 +46,8 @@ class JaxReplicas(network.KerasReplicas):
             self._images = np.asarray(self._images).copy()
         self._labels = context.data.labels
         self._loss = loss_for(context.experiment)
-        self.devices = [str(device) for device in jax.local_devices() if device.platform != "cpu"]
+        devices = model.trainable_variables[0].value.devices()  # one of those that there may be here
+        self.devices = [str(device) for device in devices if device.platform != "cpu"]
         self._changing = (
             model.trainable_variables,
             model.non_trainable_variables,

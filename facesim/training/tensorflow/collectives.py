@@ -34,14 +34,16 @@ def by_ring(strategy: tf.distribute.MultiWorkerMirroredStrategy) -> bool:
     return not tf.config.list_physical_devices("GPU") and strategy.num_replicas_in_sync > 1
 
 
-def meeting(strategy: tf.distribute.Strategy, summed: Summing) -> Callable[[], object]:
-    """What returns when all replicas have called it."""
+def summing_arrays(
+    strategy: tf.distribute.MultiWorkerMirroredStrategy, summed: Summing
+) -> Callable[[np.ndarray], np.ndarray]:
+    """What has the sum of the arrays, float32 (n,), of a strategy's processes, of one replica each; all call it."""
 
-    @tf.function(autograph=False)
-    def meet() -> object:
-        return strategy.run(lambda: summed([tf.zeros([1])]))
+    @tf.function(autograph=False)  # for each size anew
+    def total(array: tf.Tensor) -> tf.Tensor:
+        return strategy.experimental_local_results(strategy.run(lambda mine: summed([mine])[0], args=(array,)))[0]
 
-    return meet
+    return lambda array: total(tf.constant(array)).numpy()
 
 
 def summed_by_strategy(tensors: list[tf.Tensor]) -> list[tf.Tensor]:

@@ -20,7 +20,7 @@ from facesim.training.context import Context
 from facesim.training.keras.network import vary_dropout
 from facesim.training.loop import fit
 from facesim.training.protocols import StepResult
-from facesim.training.tensorflow.collectives import Summing, meeting
+from facesim.training.tensorflow.collectives import Summing, summing_arrays
 from facesim.training.tensorflow.connecting import connected_peers
 from facesim.training.tensorflow.forward import forward_of, parameter_bytes, pushed_dtypes
 from facesim.training.tensorflow.network import KerasReplicas, build
@@ -90,7 +90,8 @@ class _Copies(KerasReplicas):
         def average(done: tf.Tensor) -> tf.Tensor:
             return strategy.experimental_local_results(strategy.run(replica, args=(done,)))[0]
 
-        self._local_update, self._average, self.meet = local_update, average, meeting(strategy, summed)
+        self._local_update, self._average = local_update, average
+        self.sum_of_all = summing_arrays(strategy, summed)
 
     def assign(self, values: list[np.ndarray]) -> None:
         super().assign(values)

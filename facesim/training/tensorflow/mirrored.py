@@ -29,6 +29,7 @@ def _devices(replicas: int) -> list[str]:
                 f"mirrored has {replicas} replicas (--workers) and this host {len(gpus)} GPUs: give --workers "
                 f"{len(gpus)} or less, or instances with more GPUs"
             )
+        tf.config.set_visible_devices(gpus[:replicas], "GPU")
         return [f"GPU:{index}" for index in range(replicas)]
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * replicas)

@@ -21,7 +21,7 @@ import tensorflow as tf
 from facesim.training.context import Context
 from facesim.training.keras.network import is_seed, vary_dropout
 from facesim.training.protocols import StepResult
-from facesim.training.tensorflow.collectives import Summing, meeting
+from facesim.training.tensorflow.collectives import Summing
 from facesim.training.tensorflow.forward import forward_of, pushed_dtypes
 from facesim.training.tensorflow.gradients import values_of, with_values
 from facesim.training.tensorflow.network import KerasReplicas, build
@@ -94,7 +94,7 @@ class Replicated(KerasReplicas):
             done = strategy.run(replica, args=(next(data), indices, labels, *classes))
             return strategy.experimental_local_results(done)[0]
 
-        self._update, self.meet = update, meeting(strategy, summed)
+        self._update = update
 
     def train(self, batches: Iterable[np.ndarray]) -> Iterator[StepResult]:
         for batch, classes in self.with_classes(batches):

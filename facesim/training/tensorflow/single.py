@@ -10,6 +10,7 @@ import tensorflow as tf
 from facesim.training.context import Context
 from facesim.training.loop import fit
 from facesim.training.protocols import StepResult
+from facesim.training.tensorflow.connecting import use_gpu
 from facesim.training.tensorflow.forward import forward_of
 from facesim.training.tensorflow.network import KerasReplicas, build
 from facesim.training.tensorflow.objective import loss_for
@@ -18,6 +19,7 @@ from facesim.training.tensorflow.step import compiled, training_step
 
 
 def train(context: Context) -> None:
+    use_gpu(0)
     with context.recorder.timed("build_s"):
         replica = Alone(context)
     fit(context, replica)

@@ -39,6 +39,7 @@ class Replicated(TorchReplicas):
     def __init__(self, context: Context, workers: Workers):
         super().__init__(context)
         self.exchange_bytes, self._workers = self.parameter_bytes, workers
+        self.sum_of_all = workers.sum_of_all
         alone = workers.count == 1
         self._network = self.model if alone else summing_gradients(self.model)
         self._statistics = [variable.value for variable in averaged_variables(self.model)]
@@ -55,9 +56,6 @@ class Replicated(TorchReplicas):
             workers.count,
             ahead=ahead,
         )
-
-    def meet(self) -> None:
-        self._workers.meet()
 
     def _update(self, indices: np.ndarray, share: float) -> torch.Tensor:
         # DistributedDataParallel divides by the number of workers.

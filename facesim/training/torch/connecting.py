@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
+import numpy as np
 import torch
 from torch import distributed
 
@@ -24,6 +25,7 @@ class Workers:
         peers, gpus = Peers.of_this_cluster(), torch.cuda.device_count()
         self.rank, self.count = rank, peers.count
         device = peers.device(rank, gpus)
+        self._device = "cuda" if gpus else "cpu"
         if gpus:
             torch.cuda.set_device(device)
         if self.count > 1:
@@ -46,10 +48,11 @@ class Workers:
             for work in [distributed.all_reduce(tensor, async_op=True) for tensor in tensors]:
                 work.wait()
 
-    def meet(self) -> None:
-        """Wait until all workers are here."""
-        if self.count > 1:
-            distributed.barrier()
+    def sum_of_all(self, array: np.ndarray) -> np.ndarray:
+        """The sum of all workers' arrays, float32 (n,)."""
+        tensor = torch.tensor(array, device=self._device)
+        self.sum([tensor])
+        return tensor.cpu().numpy()
 
 
 @contextmanager

@@ -30,7 +30,7 @@ class Copies(TorchReplicas):
     def __init__(self, context: Context, workers: Workers):
         super().__init__(context)
         self.steps_per_exchange, self.exchange_bytes = context.job.strategy.local_steps, self.parameter_bytes
-        self._workers = workers
+        self._workers, self.sum_of_all = workers, workers.sum_of_all
         vary_dropout(self.model, context.replica)
         variables = [*self.model.trainable_variables, *averaged_variables(self.model)]
         self._averaged = [variable.value for variable in variables]
@@ -40,9 +40,6 @@ class Copies(TorchReplicas):
         return averaged_updates(
             batches, self.adam.updates, self._update, self._average, steps, workers.rank, workers.count
         )
-
-    def meet(self) -> None:
-        self._workers.meet()
 
     def _update(self, indices: np.ndarray, counted: float) -> torch.Tensor:
         found = self.backward(self.model, indices, counted)
