@@ -363,11 +363,11 @@ class _Follower(Observer):
 
     def tick(self) -> None:
         self._progress.update()
-        epoch, accuracy = int(self._progress.latest.get("epoch", 0)), self._progress.latest.get("held_out_accuracy")
-        if accuracy is None or epoch <= self._reported or self.pruned:
+        epoch = self._progress.tested_epoch
+        if epoch <= self._reported or self.pruned:
             return
         self._reported = epoch
-        self._trial.report(accuracy, epoch)
+        self._trial.report(self._progress.latest["held_out_accuracy"], epoch)
         if epoch < self._progress.epochs and self._trial.should_prune():
             self.pruned = True
             raise EndRun

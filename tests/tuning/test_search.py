@@ -119,6 +119,21 @@ def test_a_trial_below_the_others_is_ended_early(tmp_path: Path):
     assert follower.pruned
 
 
+def test_an_accuracy_is_that_of_the_epoch_which_ended_with_the_test(tmp_path: Path):
+    study = open_study(search(), tmp_path)
+    growing = Growing(tmp_path / "run")
+    growing.begin()
+    follower = _Follower(study.ask())
+    follower.started(growing.run, 1, 1)
+
+    growing.epoch(1)
+    follower.tick()
+    growing.epoch(2, tested=False)
+    follower.tick()
+
+    assert study.trials[0].intermediate_values == {1: 0.4}
+
+
 def trial(number: int, value: float | None, total_s: float, **params) -> Trial:
     content = {"strategy": "single", "backend": "local", "seed": 0, "state": "Completed", "total_s": total_s,
                "cost_usd": total_s / 1000, "data": {"held_out_examples": 100}}  # fmt: skip
