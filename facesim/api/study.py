@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cluster import clock
 from facesim.api.comparison import Comparison
 from facesim.api.defaults import OUTPUT, observers_or_display
 from facesim.api.runs import Run
@@ -55,14 +56,16 @@ class Study(spec.Study):
         """How many jobs it has."""
         return len(self.jobs())
 
-    def dry_run(self, output: Path | str = OUTPUT, *, reuse: bool = True) -> dict[str, Any]:
+    def dry_run(
+        self, output: Path | str = OUTPUT, *, reuse: bool = True, since_unix_s: float | None = None
+    ) -> dict[str, Any]:
         """What would run, as plain data: directories, jobs, exact requests, files, cost. Starts nothing.
 
         Raises:
             InputError: something that was given cannot be used.
         """
         with as_in_python():
-            return dry_run(self.jobs(), Path(output), reuse=reuse)
+            return dry_run(self.jobs(), Path(output), reuse=reuse, since_unix_s=since_unix_s)
 
     def keeping(self, output: Path | str = OUTPUT, name: str = "study", **about: Any) -> StudyFileWriter | None:
         """An observer that writes the study's options to a file in `output`, with which `facesim study run` continues.
@@ -103,10 +106,11 @@ class Study(spec.Study):
         Raises:
             InputError: something that was given cannot be used; then nothing has been started.
         """
-        keeping = self.keeping(output)
+        since_unix_s = None if reuse else clock.time_unix_s()
+        keeping = self.keeping(output, since_unix_s=since_unix_s)
         interrupted = Interrupted()
         observer = Together([*observers_or_display(observers), *([keeping] if keeping else []), interrupted])
-        runs = self.train(output, observers=[observer], reuse=reuse, parallel=parallel)
+        runs = self.train(output, observers=[observer], since_unix_s=since_unix_s, parallel=parallel)
         if baselines and not interrupted.heard and not any(run.state == RunState.STOPPED for run in runs):
             for text in self.baselines(output)[1]:
                 observer.noticed(text)
@@ -118,9 +122,11 @@ class Study(spec.Study):
         *,
         observers: Iterable[Observer] | None = None,
         reuse: bool = True,
+        since_unix_s: float | None = None,
         parallel: int = 1,
     ) -> list[Run]:
-        """Run the jobs as `run` does, without baselines and comparison; the runs, however they ended.
+        """Run the jobs as `run` does, without baselines and comparison; the runs, however they ended. Of those in
+        `output`, only what began since `since_unix_s` is reused.
 
         A run that fails does not keep the next from being run; one that is stopped does.
 
@@ -129,8 +135,8 @@ class Study(spec.Study):
         """
         with as_in_python():
             listeners = observers_or_display(observers)
-            runs = run_study(self.jobs(), Path(output), listeners, reuse=reuse, parallel=parallel)
-            return [Run(run) for run in runs]
+            how: dict[str, Any] = {"reuse": reuse, "since_unix_s": since_unix_s, "parallel": parallel}
+            return [Run(run) for run in run_study(self.jobs(), Path(output), listeners, **how)]
 
     def baselines(self, output: Path | str = OUTPUT) -> tuple[list[Any], list[str]]:
         """What classical methods reach on the study's data, kept in `output`, where its comparison finds it: the

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from facesim.billing.bill import price_usd
 from facesim.data.unseen import UnseenData
 from facesim.preflight.inputs import Inputs
 from facesim.runs.directory import Run
@@ -186,6 +187,15 @@ class Backend(ABC):
             InputError: it is more than `max_cost_usd`.
         """
         return None
+
+    def affordable_s(self, job: Job, usd: float) -> float:
+        """For how many seconds a job may have its hosts so that it costs no more than so many dollars; 0 or less where
+        it would cost more in any case.
+
+        Raises:
+            FacesimError: nobody can tell, because what it reads cannot be used.
+        """
+        return usd / price_usd(job.groups, 1)
 
     def foreign_prices(self, job: Job) -> str | None:
         """That a job's dollars are by the prices of another place than where it runs, in words; None where they are

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import hashlib
 import json
 import math
 import random
@@ -122,6 +123,21 @@ def market(spot: Spot | None, hosts: int, seed: int) -> Market:
             f"needs at once: {most} at most; take fewer --workers, or another --spot-trace"
         )
     return _Trace(stays, hosts, spot.wait_s, rng)
+
+
+def capacity_sha256(spot: Spot | None) -> str | None:
+    """The SHA-256 of the user's own file that says how capacity behaves; None where there is none.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    if spot is not None and spot.trace is not None:
+        text = _text(Path(spot.trace), "--spot-trace")
+    elif spot is not None and spot.lifetimes is not None and not spot.lifetimes.startswith(_WEIBULL):
+        text = _text(Path(spot.lifetimes), "--spot-lifetimes")
+    else:
+        return None
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @functools.lru_cache(maxsize=4)

@@ -97,7 +97,10 @@ def page(file: Path, data: str | None, output: Path | None, folder: Path | None,
 
 def _about(file: Path) -> dict[str, Any]:
     """What a study's file says of itself."""
+    from facesim.study.study_file import StudyFile
+
     content = read_toml(file, "the study")
+    StudyFile(file, Path(), content).since_unix_s  # noqa: B018 - raises what is wrong with it
     about = {name: content[name] for name in OF_THE_FILE if name in content}
     for name in ("title", "about"):
         if not isinstance(about.get(name, ""), str):

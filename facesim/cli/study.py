@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import time
 from collections.abc import Callable, Sequence
@@ -183,8 +184,10 @@ def run_study(
     """Run the study of these options and report on it; the command's exit code.
 
     One that is `resumable`, as every study of several jobs is, leaves a file from which it continues, and continues
-    where it was begun before, unless `again`. `name` and `about` are what its file is called and says of it.
+    where it was begun before; with `again` it is begun now. `name` and `about` are what its file is called and says of
+    it.
     """
+    from cluster import clock
     from facesim import api
     from facesim.runs.states import RunState
     from facesim.study.observers import Interrupted
@@ -192,11 +195,15 @@ def run_study(
     first = {part: options.pop(part) for part in ("subset", "strategy")}  # these vary slowest
     study = api.Study(seeds=seeds, faults=faults or (), **first, **options)
     resumable = resumable or len(study) > 1
-    reuse = not again and resumable
+    since_unix_s = clock.time_unix_s() if again else (about or {}).get("since_unix_s")
+    reused: dict[str, Any] = {"reuse": resumable, "since_unix_s": since_unix_s}
     if dry_run:
-        _show(study.dry_run(output, reuse=reuse), as_json)
+        _show(study.dry_run(output, **reused), as_json)
         return 0
-    extra_settings = {"baselines": baselines, "parallel": parallel if parallel > 1 else None, **(about or {})}
+    extra_settings = {
+        "baselines": baselines, "parallel": parallel if parallel > 1 else None, "track": list(track) or None,
+        "json_lines": json_lines and os.path.abspath(json_lines), **(about or {}), "since_unix_s": since_unix_s,
+    }  # fmt: skip
     writer = study.keeping(output, name, **extra_settings) if resumable else None
     interrupted = Interrupted()
     listeners = [*observers(as_json, json_lines, track, output), *([writer] if writer else []), interrupted]
@@ -205,7 +212,7 @@ def run_study(
         return f"facesim study run {shlex.quote(str(writer.file))}" if writer and writer.file else None
 
     try:
-        runs = study.train(output, observers=listeners, reuse=reuse, parallel=parallel)
+        runs = study.train(output, observers=listeners, parallel=parallel, **reused)
     except (FacesimError, KeyboardInterrupt):
         if command := continue_command():
             echo(f"to continue: {command}", err=True)

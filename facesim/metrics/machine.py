@@ -11,6 +11,8 @@ from typing import Any
 import psutil
 
 from facesim import __version__
+from facesim.spec.frameworks import FRAMEWORKS
+from facesim.spec.job import Job
 
 
 def machine(packages: Iterable[str] = ()) -> dict[str, Any]:
@@ -26,6 +28,11 @@ def machine(packages: Iterable[str] = ()) -> dict[str, Any]:
         **{package: version(package) for package in ("tensorflow", "keras", *packages)},
         "facesim": __version__,
     }
+
+
+def packages_here(job: Job) -> tuple[str, ...]:
+    """Those of this machine that the job computes with: none where hosts have their own, other versions perhaps."""
+    return FRAMEWORKS[job.framework].packages if job.backend.frameworks is None else ()
 
 
 def cpu_model() -> str:

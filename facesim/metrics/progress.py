@@ -18,6 +18,7 @@ class Progress:
     Attributes:
         epochs: how many are due.
         latest: the newest value of each of the chief's training metrics, by name.
+        tested_epoch: that of the newest held-out accuracy, for not every epoch ends with a test; 0 before the first.
         tasks: the newest resource use of each task, by task and name.
     """
 
@@ -26,6 +27,7 @@ class Progress:
         self.epochs = experiment.epochs
         self._tested = experiment.data_spec.tested_in_words
         self.latest: dict[str, float] = {}
+        self.tested_epoch = 0
         self.tasks: dict[str, dict[str, float]] = {}
         self._tail = SampleTail(run.metrics)
         self._training_since: float | None = None
@@ -36,6 +38,8 @@ class Progress:
         for sample in self._tail.new():
             if sample.source == "training" and sample.role == "chief":
                 self.latest[sample.name] = sample.value
+                if sample.name == "held_out_accuracy":
+                    self.tested_epoch = int(self.latest.get("epoch", 0))
                 if sample.name == "examples" and self._training_since is None:
                     self._training_since = sample.time_unix_s
             elif sample.source == "psutil" and sample.role not in ("host", "monitor"):

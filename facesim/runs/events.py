@@ -35,7 +35,7 @@ class Event(Record):
 class Submitted(Event):
     """The run begins, or is continued, with this shape, on these instances, trained by this framework and these
     `kernels`. So many others of its study as `beside` may continue at the same time on the same machine, each on CPUs
-    of its own.
+    of its own. `capacity_sha256` is of the user's file by which spot capacity was played.
     """
 
     event: Literal["submitted"] = "submitted"
@@ -45,6 +45,7 @@ class Submitted(Event):
     discount: float | None = None
     beside: int | None = None
     framework: str | None = None
+    capacity_sha256: str | None = None
 
 
 class StateEntered(Event):

@@ -96,8 +96,8 @@ def read_faults(source: str) -> list[dict[str, Any]]:
 def _random_mode(source: str) -> dict[str, Any]:
     try:
         numbers = [float(part) for part in source.split(":")[1:]]
-        seed, per_minute = (numbers + [0, 6.0][len(numbers) :])[:2]
-        if len(numbers) > 2 or seed < 0 or seed != int(seed):
+        seed, per_minute = (numbers + [0.0, 6.0][len(numbers) :])[:2]
+        if len(numbers) > 2 or seed < 0 or not seed.is_integer():
             raise ValueError
     except ValueError:
         raise InputError(

@@ -315,13 +315,13 @@ def flat(job: Job) -> dict[str, Any]:
 
 
 #: Options of a backend that change nothing about a run: what it is called by, and what it may cost.
-_BESIDE_THE_RUN = frozenset({"tags", "max_cost", "on_interrupt"})
+BESIDE_THE_RUN = frozenset({"tags", "max_cost", "on_interrupt"})
 
 
 def job_sha256(job: Job) -> str:
     """The identity of a job: equal for jobs that would be the same run. What is in its data is not part of it."""
     fields = job.model_dump(mode="json")
-    fields["backend"] = {name: value for name, value in fields["backend"].items() if name not in _BESIDE_THE_RUN}
+    fields["backend"] = {name: value for name, value in fields["backend"].items() if name not in BESIDE_THE_RUN}
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 

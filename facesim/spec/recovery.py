@@ -20,8 +20,8 @@ def _never_or_some_seconds(hang_s: float) -> float:
     return hang_s
 
 
-def _wherever_it_continues(folder: str | None) -> str | None:
-    """A folder that is the same one where a run is continued from another place."""
+def whole_path(folder: str | None) -> str | None:
+    """The path of a folder that is the same one where a run is continued from another place."""
     try:
         return folder and os.path.abspath(folder)
     except OSError:
@@ -41,7 +41,7 @@ class Recovery(Frozen):
     checkpoint_s: float = option(30.0, "seconds between checkpoints, 0 for none", "Recovery", common=True, ge=0)
     checkpoint_steps: int = option(0, "updates between checkpoints, 0 for none", "Recovery", ge=0)
     checkpoint_keep: int = option(2, "how many of the newest checkpoints are kept", "Recovery", ge=1)
-    checkpoint_dir: Annotated[str | None, AfterValidator(_wherever_it_continues)] = option(
+    checkpoint_dir: Annotated[str | None, AfterValidator(whole_path)] = option(
         None,
         "folder for checkpoints: a folder in it for each run",
         "Recovery",

@@ -309,7 +309,8 @@ def options_without_meaning(name: str) -> set[str]:
     """Options of strategies, and fields of a shape, that mean nothing to the strategy called `name`."""
     kind = STRATEGIES[name]
     every = {field for _, strategy in STRATEGIES.available() for field in strategy.model_fields} - {"name"}
-    shared = {"workers": kind.replicated, "ps": kind.layout is Layout.PARAMETER_SERVER}
+    servers, hosts = kind.layout is Layout.PARAMETER_SERVER, kind.layout is not Layout.SINGLE_PROCESS
+    shared = {"workers": kind.replicated, "workers_per_host": hosts, "ps": servers, "ps_instance_type": servers}
     return (every - set(kind.model_fields)) | {field for field, used in shared.items() if not used}
 
 

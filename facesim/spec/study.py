@@ -10,6 +10,7 @@ from typing import Any
 
 from facesim.spec.job import DECIDING, DEFAULTS, Job, make_job, means_nothing, options
 from facesim.spec.options import flag
+from facesim.spec.recovery import whole_path
 from facesim.spec.strategies import STRATEGIES, options_without_meaning
 from facesim.util.errors import InputError
 
@@ -19,8 +20,9 @@ MOST_JOBS = 10_000
 #: What is compared where nobody says what.
 COMPARED = ("single", "ps-async")
 
-#: What the file of a study may say of itself, for its page and its report: see `docs/studies/index.md`.
-OF_THE_FILE = ("title", "about", "published")
+#: What the file of a study may say of itself, for its page and its report: see `docs/studies/index.md`. That of
+#: one that was begun with --again says since when runs are its own.
+OF_THE_FILE = ("title", "about", "published", "since_unix_s")
 
 #: What it may have in addition to the options of its jobs.
 OF_THE_STUDY = ("seeds", "faults", "output", "baselines", "parallel", "json_lines", "track")
@@ -106,7 +108,11 @@ class Study:
     def settings(self) -> dict[str, Any]:
         """The options of all jobs as a file has them, lists where they vary. Faults are not among them."""
         options = {**self.base, **{name: list(values) for name, values in self.axes.items()}}
-        return {**{name: _plain(value) for name, value in options.items()}, "seeds": list(self.seeds)}  # type: ignore[arg-type]
+        options.setdefault("strategy", DEFAULTS["strategy"])  # a file without one compares `COMPARED`
+        plain = {name: _plain(value) for name, value in options.items()}
+        if folder := plain.get("checkpoint_dir"):  # as its jobs have it: the file may be read from another place
+            plain["checkpoint_dir"] = [*map(whole_path, folder)] if isinstance(folder, list) else whole_path(folder)
+        return {**plain, "seeds": list(self.seeds)}  # type: ignore[arg-type]
 
     def jobs(self) -> list[Job]:
         """The jobs, none twice.

@@ -1,8 +1,8 @@
 """What a study has to do: a job that has completed before is not repeated, and one that began goes on.
 
 A run is that of a job if both say the same (`facesim.spec.job.job_sha256`), it was trained on the same images, and it
-began with the same network, if with one; one that has completed on another machine says nothing about times on this
-one, and is not taken for it.
+began with the same network, if with one, and had spot capacity by the same file, if by one; one that has completed on
+another machine says nothing about times on this one, and is not taken for it.
 """
 
 from __future__ import annotations
@@ -13,15 +13,19 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 from facesim.backends.base import Target
-from facesim.metrics.machine import machine
+from facesim.billing.market import capacity_sha256
+from facesim.metrics.machine import machine, packages_here
 from facesim.planning.expectations import Expected, expected, forecast_lines
 from facesim.planning.quantities import dollars_text, time_text
 from facesim.preflight.checks import Planned, preflight
 from facesim.preflight.inputs import Inputs, prepare_all
+from facesim.runs.accounting import of_kind
 from facesim.runs.directory import Run, find_runs
+from facesim.runs.events import Submitted
 from facesim.runs.records import Result
 from facesim.runs.states import Measurement, RunState
 from facesim.spec.job import Job, flat, job_sha256
@@ -79,16 +83,17 @@ def plan_study(
     progress: Callable[[str, int, int], None] = lambda *_: None,
     *,
     reuse: bool = False,
+    since_unix_s: float | None = None,
     to_run: bool = True,
 ) -> StudyPlan:
-    """Look what is there of each job, with `reuse`, and make ready what is not. Starts nothing. `to_run` as of
-    `preflight`.
+    """Look what is there of each job, with `reuse`, of runs that began since then, and make ready what is not. Starts
+    nothing. `to_run` as of `preflight`.
 
     Raises:
         InputError: something that was given cannot be used, or a run of the study is being run by somebody else.
     """
     damaged: list[str] = []
-    earlier = _earlier(jobs, output, progress, damaged) if reuse else {}
+    earlier = _earlier(jobs, output, progress, damaged, since_unix_s) if reuse else {}
     names, stamp = job_names(jobs), _stamp()
     drafts = []
     for name, job in zip(names, jobs, strict=True):
@@ -152,7 +157,11 @@ def plan_lines(plan: StudyPlan) -> list[str]:
 
 
 def _earlier(
-    jobs: Sequence[Job], output: Path, progress: Callable[[str, int, int], None], damaged: list[str]
+    jobs: Sequence[Job],
+    output: Path,
+    progress: Callable[[str, int, int], None],
+    damaged: list[str],
+    since_unix_s: float | None,
 ) -> dict[str, tuple[Path, Fate]]:
     """The runs in `output` by the identity of their jobs: the newest that has completed, else the newest that has not.
     What is wrong with those that cannot be read comes into `damaged`.
@@ -161,7 +170,7 @@ def _earlier(
         InputError: one that has not completed is being run by somebody; or the data cannot be used.
     """
     by_key = {job_sha256(job): job for job in jobs}
-    runs_by_key = runs_by_job(by_key, output, lambda error: damaged.append(f"left out: {error}"))
+    runs_by_key = runs_by_job(by_key, output, lambda error: damaged.append(f"left out: {error}"), since_unix_s)
     inputs = dict(zip(runs_by_key, prepare_all([by_key[key] for key in runs_by_key], progress), strict=True))
     chosen: dict[str, tuple[Path, Fate]] = {}
     for key, runs in runs_by_key.items():
@@ -172,12 +181,16 @@ def _earlier(
             if run in complete
             and _is_on(result, inputs[key])
             and _began_with(run, inputs[key])
+            and _had_capacity_of(run, by_key[key])
             and _is_from_here(result, by_key[key])
         ]
         unfinished = [
             (run, result)
             for run, result in runs
-            if run not in complete and _may_be_on(result, inputs[key]) and _began_with(run, inputs[key], unknown=True)
+            if run not in complete
+            and _may_be_on(result, inputs[key])
+            and _began_with(run, inputs[key], unknown=True)
+            and _had_capacity_of(run, by_key[key])
         ]
         if same:
             chosen[key] = same[-1].directory, Fate.COMPLETE
@@ -188,20 +201,28 @@ def _earlier(
                     f"{run.directory} is of this study, and is being run by {look.names()}: wait for it, or stop it "
                     f"(facesim cancel {run.directory})"
                 )
-            chosen[key] = run.directory, Fate.FOLLOWED if result is None and _can_be_followed(run) else Fate.GOES_ON
+            chosen[key] = run.directory, Fate.FOLLOWED if result is None and can_be_followed(run) else Fate.GOES_ON
     return chosen
 
 
-def _can_be_followed(run: Run) -> bool:
+def can_be_followed(run: Run) -> bool:
+    """Whether a run that has no result goes on elsewhere, or has ended there, so that following it brings it home.
+
+    Raises:
+        FacesimError: nobody can tell.
+    """
     backend = run.job().backend
     return backend.can_attach and backend.open().can_follow(Target(backend, run.id, run))
 
 
 def runs_by_job(
-    keys: Collection[str], folder: Path, left_out: Callable[[InputError], None]
+    keys: Collection[str],
+    folder: Path,
+    left_out: Callable[[InputError], None],
+    since_unix_s: float | None = None,
 ) -> dict[str, list[tuple[Run, Result | None]]]:
-    """The runs in and below a folder with their results, oldest first, by the identities of their jobs, which are among
-    `keys`.
+    """The runs in and below a folder that began since then, with their results, oldest first, by the identities of
+    their jobs, which are among `keys`.
 
     Forecasts are no runs. What cannot be read is left out: `left_out` hears what is wrong with it, where its job is
     known.
@@ -219,6 +240,8 @@ def runs_by_job(
         if key not in keys:
             continue
         try:
+            if since_unix_s is not None and not _began_since(run, since_unix_s):
+                continue
             result = run.result()
         except InputError as error:
             left_out(error)
@@ -226,6 +249,11 @@ def runs_by_job(
         if result is None or result.measurement != Measurement.FORECAST:
             grouped.setdefault(key, []).append((run, result))
     return grouped
+
+
+def _began_since(run: Run, since_unix_s: float) -> bool:
+    events = run.events()
+    return bool(events) and events[0].time_unix_s >= since_unix_s
 
 
 def _is_on(result: Result | None, inputs: Inputs) -> bool:
@@ -244,7 +272,18 @@ def _began_with(run: Run, inputs: Inputs, unknown: bool = False) -> bool:
     return unknown if outcome is None else outcome.pretrained_sha256 == inputs.pretrained.name
 
 
-#: What of `facesim.metrics.machine` decides how long a training takes, and with what it was made.
+def _had_capacity_of(run: Run, job: Job) -> bool:
+    """Whether a run's spot capacity came and went by the file that the job names now, as far as the run recorded it."""
+    if job.spot is None or job.backend.owns_capacity:
+        return True
+    try:
+        recorded = {submission.capacity_sha256 for submission in of_kind(run.events(), Submitted)}
+    except InputError:
+        return False
+    return recorded <= {None, capacity_sha256(job.spot)}
+
+
+#: What of `facesim.metrics.machine` decides how long a training takes, and with what it was made, whatever computes.
 _OF_THE_MACHINE = ("cpu_model", "cpu_count", "tensorflow", "keras", "facesim")
 
 
@@ -252,8 +291,12 @@ def _is_from_here(result: Result | None, job: Job) -> bool:
     """Whether a run's times are of this machine and these versions, where it is this machine that trains."""
     if result is None or job.backend.costs_money:
         return True
-    here = machine()
-    return all(result.machine.get(name, here[name]) == here[name] for name in _OF_THE_MACHINE)
+    packages = packages_here(job)
+    try:
+        here = machine(packages)
+    except PackageNotFoundError:  # which is told where something is to be run
+        return False
+    return all(result.machine.get(name, here[name]) == here[name] for name in (*_OF_THE_MACHINE, *packages))
 
 
 def _may_be_on(result: Result | None, inputs: Inputs) -> bool:

@@ -46,11 +46,14 @@ _REMEDY = "name a file in a folder where you may write, on a disk with room"
 
 
 class Plan(Record):
-    """What is made. `epochs` is None until it is known how many there is time for."""
+    """What is made, in how many minutes, which earlier versions did not write down. `epochs` is None until it is known
+    how many there is time for.
+    """
 
     identities: int
     model: str
     image_size: int
+    minutes: float | None = None
     epochs: int | None = None
 
     @property
@@ -89,6 +92,11 @@ def pretrain(out: Path, minutes: float, observers: Sequence[Observer], **given: 
     given = {"recipe": RECIPE, "strategy": "single", **_TRAINING, **given}
     parts = out.with_name(out.name + ".parts")
     plan = _begun(parts, minutes, given)
+    if plan.minutes not in (None, minutes):
+        Together(observers).noticed(
+            f"{parts} was begun with --minutes {plan.minutes:g}, by which it goes on: remove it to begin anew with "
+            f"--minutes {minutes:g}"
+        )
     rendered = parts / "rendered"
     if not rendered.exists():
         with doing(f"write into {rendered}", _REMEDY), made_whole(rendered) as new:
@@ -100,7 +108,7 @@ def pretrain(out: Path, minutes: float, observers: Sequence[Observer], **given: 
 
     if plan.epochs is None:
         speed = train("speed", 2, (), subset=f"identities={min(plan.identities, 100)}").result()
-        left_s = 60 * minutes - (time.monotonic() - begin)
+        left_s = 60 * (plan.minutes or minutes) - (time.monotonic() - begin)
         an_epoch = plan.identities * (_IMAGES - _HELD_OUT)
         # In the end all images are evaluated, which takes about half as long as an epoch.
         plan = plan.model_copy(update={"epochs": max(1, int(left_s * speed["images_per_s"] / an_epoch - 0.5))})
@@ -139,7 +147,7 @@ def _begun(parts: Path, minutes: float, given: dict[str, Any]) -> Plan:
         return plan
     affordable = int(60 * minutes * _RENDERING / (_IMAGES * _seconds_an_image(experiment.image_size)))
     identities = min(max(affordable, _FEWEST), _MOST)
-    plan = Plan(identities=identities, model=experiment.model, image_size=experiment.image_size)
+    plan = Plan(identities=identities, model=experiment.model, image_size=experiment.image_size, minutes=minutes)
     with doing(f"write into {parts}", _REMEDY):
         parts.mkdir(parents=True, exist_ok=True)
         plan.write(file)

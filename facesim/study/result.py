@@ -13,7 +13,7 @@ from facesim.metrics.collectors import ranks
 from facesim.metrics.counters import counted
 from facesim.metrics.disturbance import measured_load
 from facesim.metrics.files import samples_in
-from facesim.metrics.machine import machine
+from facesim.metrics.machine import machine, packages_here
 from facesim.metrics.schema import COUNTER, METRICS
 from facesim.metrics.table import Points
 from facesim.runs.accounting import of_kind, recovery, replaced_workers
@@ -22,7 +22,6 @@ from facesim.runs.directory import Run
 from facesim.runs.events import Event, Submitted, TaskEnded, TaskStarted
 from facesim.runs.records import Findings, Result, TaskOutcome
 from facesim.runs.states import Measurement, RunState
-from facesim.spec.frameworks import FRAMEWORKS
 from facesim.spec.job import Job
 from facesim.spec.strategies import Layout
 
@@ -70,11 +69,6 @@ def finish(run: Run, state: RunState, failure: str | None, measurement: Measurem
     result = Result.model_validate(content)
     result.write(run.result_file)
     return result
-
-
-def packages_here(job: Job) -> tuple[str, ...]:
-    """Those of this machine that the job computes with: none where hosts have their own, other versions perhaps."""
-    return FRAMEWORKS[job.framework].packages if job.backend.frameworks is None else ()
 
 
 def _kernels(events: list[Event]) -> str | None:

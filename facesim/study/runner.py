@@ -13,6 +13,7 @@ from cluster.processes import NODE
 from facesim.backends.base import Attached, Execution, Request, Target
 from facesim.backends.lifecycle import lifecycle_of
 from facesim.billing.bill import submitted
+from facesim.billing.market import capacity_sha256
 from facesim.planning.expectations import keep_forecast
 from facesim.preflight.checks import preflight
 from facesim.runs.accounting import spent_s
@@ -49,14 +50,14 @@ _TICK_S = 0.25
 _GO_ON = "make room there, then continue with `facesim run --resume RUN`"
 
 
-def dry_run(jobs: list[Job], output: Path, *, reuse: bool = False) -> dict[str, Any]:
+def dry_run(jobs: list[Job], output: Path, *, reuse: bool = False, since_unix_s: float | None = None) -> dict[str, Any]:
     """What the study would run, as plain data: each run's directory, job, data, exact request and files; what a user
     should know before; and what it can cost, where it costs something. Starts nothing.
 
     Raises:
         InputError: the study would be refused.
     """
-    plan = plan_study(jobs, output, reuse=reuse, to_run=False)
+    plan = plan_study(jobs, output, reuse=reuse, since_unix_s=since_unix_s, to_run=False)
     runs = [
         {
             "run_directory": str(planned.directory),
@@ -87,31 +88,33 @@ def run_study(
     observers: Iterable[Observer] = (),
     *,
     reuse: bool = False,
+    since_unix_s: float | None = None,
     parallel: int = 1,
     kept: ExitStack | None = None,
 ) -> list[Run]:
     """Run the jobs, `parallel` of them at the same time, and tell the `observers`. The runs in the order of the jobs.
     What is loaded for them stays until the last has ended or, for further studies, until `kept` is closed.
 
-    With `reuse` a job that has completed in `output` before is not run again, and one that began there goes on. A run
-    that fails, or cannot begin, does not keep the next from being run; one that is stopped does. A run that cannot be
-    followed any more is a notice, and has no result.
+    With `reuse` a job that has completed in `output` before, or `since_unix_s`, is not run again, and one that began
+    there goes on. A run that fails, or cannot begin, does not keep the next from being run; one that is stopped does. A
+    run that cannot be followed any more is a notice, and has no result.
 
     Raises:
         InputError: something that the user gave cannot be used; then nothing has been started.
         FacesimError: no run could begin.
     """
     observer = Together(observers)
-    places = places_for(jobs, parallel)
-    plan = plan_study(jobs, output, observer.preparing, reuse=reuse)
+    places_for(jobs, parallel)  # what is refused is refused before anything is prepared
+    plan = plan_study(jobs, output, observer.preparing, reuse=reuse, since_unix_s=since_unix_s)
     for notice in (*plan.notices, *([plan.estimate] if plan.estimate else []), *plan.forecasts):
         observer.noticed(notice)
     observer.planned(plan)
-    again = _choose_kernels([due.job for due in plan.to_do], observer)
-    pool = JobPool(places)
+    to_do = [due.job for due in plan.to_do]
+    again = _choose_kernels(to_do, observer)
+    pool = JobPool(places_for(to_do, min(parallel, len(to_do))))
     interrupts = Interrupts(pool)
     with ExitStack() as until_end:
-        if parallel > 1:
+        if pool.size > 1:
             until_end.enter_context(interrupts)
 
         def run_job(due: Due, position: int) -> Run | None:
@@ -215,14 +218,27 @@ class _Job:
     def _to_its_end(self, run: Run, request: Request | None, observer: Observer) -> Result:
         due = self._due
         if due.fate is Fate.FOLLOWED:
-            attached = due.job.backend.open().attach(Target(due.job.backend, run.id, run), run.directory.parent)
-            return attach(attached, [observer], self._position, self._jobs, self._pool)
+            return attach(_attached(due.job, run), [observer], self._position, self._jobs, self._pool)
         if due.fate is Fate.GOES_ON:
             run.reopen(due.job)
         observer.started(run, self._position, self._jobs)
         result = _execute(due.job, run, request, observer, self._pool)
         observer.ended(run, result)
         return result
+
+
+def follow(run: Run, observers: Iterable[Observer] = ()) -> Result:
+    """Follow a run that goes on elsewhere, or ended there (`can_be_followed`), until it is home; returns its result.
+
+    Raises:
+        StillRunning: it goes on, and is not followed any more.
+        InputError: it cannot be followed, or ended without a result.
+    """
+    return attach(_attached(run.job(), run), observers)
+
+
+def _attached(job: Job, run: Run) -> Attached:
+    return job.backend.open().attach(Target(job.backend, run.id, run), run.directory.parent)
 
 
 def resume(run: Run, changes: dict[str, Any], observers: Iterable[Observer] = ()) -> Run:
@@ -282,7 +298,10 @@ def _execute(job: Job, run: Run, request: Request | None, observer: Observer, po
     assert request is not None, "what was cleared has a request"
     beside = pool.size - 1 if pool and not job.backend.elsewhere else 0
     backend = job.backend.open()
-    begin = {"shape": job.shape.model_dump(), "framework": job.framework, "beside": beside or None}
+    begin = {
+        "shape": job.shape.model_dump(), "framework": job.framework, "beside": beside or None,
+        "capacity_sha256": None if job.backend.owns_capacity else capacity_sha256(job.spot),
+    }  # fmt: skip
     run.record(Submitted(**begin, kernels=backend.kernels(job), **submitted(job.groups, job.spot)))
     return _follow(run, lifecycle_of(backend, run, request), observer, pool)
 

@@ -55,6 +55,22 @@ class StudyFile:
             )
         return value
 
+    @property
+    def since_unix_s(self) -> float | None:
+        """Since when runs of its jobs are its own, where it was begun with --again; else all are.
+
+        Raises:
+            InputError: it is no time.
+        """
+        since_unix_s = self.settings.get("since_unix_s")
+        if isinstance(since_unix_s, bool) or not isinstance(since_unix_s, (int, float, NoneType)):
+            raise InputError(
+                f"the study {self.file}: since_unix_s is {since_unix_s!r}; it has to be seconds since 1970",
+                field="since_unix_s",
+                value=since_unix_s,
+            )
+        return since_unix_s
+
     @cached_property
     def jobs(self) -> list[Job]:
         """Its jobs.
@@ -78,7 +94,7 @@ class StudyFile:
         """For each job its name, and the newest run in the folder with its result, where there is one that can be
         read; `left_out` hears what is wrong with another.
         """
-        runs_of = runs_by_job(self._keys, self.output, left_out)
+        runs_of = runs_by_job(self._keys, self.output, left_out, self.since_unix_s)
         newest = []
         for name, key in zip(job_names(self.jobs), self._keys, strict=True):
             runs = runs_of.get(key, [])
@@ -89,23 +105,27 @@ class StudyFile:
 
     def all_runs(self, left_out: Callable[[InputError], None]) -> list[Run]:
         """Every run of its jobs in the folder that can be read; `left_out` hears what is wrong with another."""
-        return [run for runs in runs_by_job(self._keys, self.output, left_out).values() for run, _ in runs]
+        runs_of = runs_by_job(self._keys, self.output, left_out, self.since_unix_s)
+        return [run for runs in runs_of.values() for run, _ in runs]
+
+
+#: What may be another each time that the same study continues: where its runs are, and how it is shown.
+_OF_THE_COMMAND = frozenset({"output", "parallel", "track", "json_lines"})
 
 
 def write_study_file(settings: Mapping[str, Any], output: Path, name: str = "study") -> Path:
-    """Write down a study's options, and return the file. Harmless when repeated.
+    """Write down a study's options, and return the file. Of the same study, the last that were written count.
 
     Raises:
         FacesimError: it cannot be written.
     """
     content = {name: value for name, value in settings.items() if value is not None} | {"output": str(output)}
-    identity = {name: value for name, value in content.items() if name not in ("output", "parallel")}
+    identity = {name: value for name, value in content.items() if name not in _OF_THE_COMMAND}
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     file = output / FOLDER / f"{name}-{digest[:8]}.json"
-    if not file.exists():
-        with doing(f"write {file}", "choose another folder with --output"):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_json(file, content)
+    with doing(f"write {file}", "choose another folder with --output"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, content)
     return file
 
 

@@ -19,7 +19,7 @@ from mlflow.entities import Metric, Param, RunTag
 
 from facesim.runs.states import RunState
 from facesim.tracking.tracker import Point, TrackedRun, Tracker
-from facesim.util.errors import doing
+from facesim.util.errors import InputError, doing
 
 _EXPERIMENT = "facesim"
 _STATUS = {RunState.COMPLETED: "FINISHED", RunState.STOPPED: "KILLED", RunState.UNFINISHED: "RUNNING"}
@@ -43,9 +43,9 @@ class MLflow(Tracker):
         uri = os.environ.get("MLFLOW_TRACKING_URI")
         artifacts = None
         if not uri:
+            uri = _database_in(folder)
             with doing(f"write to {folder}", "name another folder with --output"):
                 folder.mkdir(parents=True, exist_ok=True)
-            uri = f"sqlite:///{folder.resolve() / 'mlflow.db'}"
             artifacts = (folder.resolve() / "mlflow-artifacts").as_uri()
         self._uri, self._client = uri, MlflowClient(uri)
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or _EXPERIMENT
@@ -85,6 +85,27 @@ class MLflow(Tracker):
         if report:
             self._client.log_artifact(self._id, str(report))
         self._client.set_terminated(self._id, _STATUS.get(run.state, "FAILED"), ended_ms)
+
+
+def _database_in(folder: Path) -> str:
+    """The address of a database in a folder of this machine, as MLflow takes it.
+
+    Raises:
+        InputError: the folder's name has what is no part of a name in such an address.
+    """
+    from sqlalchemy.engine import make_url
+
+    database = str(folder.resolve() / "mlflow.db")
+    address = f"sqlite:///{database}"
+    # Not written as %3F: MLflow makes a folder of that name, too.
+    if make_url(address).database != database:
+        raise InputError(
+            f"MLflow cannot keep runs in {folder.resolve()}: in an address of a database ? and % are no part of a "
+            "name; name a folder without them with --output, or a server in MLFLOW_TRACKING_URI",
+            field="output",
+            value=str(folder),
+        )
+    return address
 
 
 def _key(point: Point) -> str:

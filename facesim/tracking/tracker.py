@@ -14,6 +14,7 @@ from cluster import clock
 from facesim.metrics.announced import FILE
 from facesim.metrics.files import SampleTail
 from facesim.metrics.points import Point, Points
+from facesim.report.settings import settings
 from facesim.runs.directory import Run
 from facesim.runs.record import read_json
 from facesim.runs.records import JobFields, Result, Scalar
@@ -49,7 +50,10 @@ class TrackedRun:
             InputError: what it left cannot be read.
         """
         job, result, events = JobFields.read(run.job_file), run.result(), run.events()
-        known = {**job.experiment, **job.shape, "strategy": job.strategy, "backend": job.backend}
+        known = {
+            **job.experiment, **job.shape, **settings(job), "strategy": job.strategy, "backend": job.backend,
+            "framework": job.framework, "spot": job.spot is not None,
+        }  # fmt: skip
         times = [event.time_unix_s for event in events] or [clock.time_unix_s()]
         return cls(
             id=run.id,

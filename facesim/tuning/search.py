@@ -12,22 +12,25 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facesim.billing.bill import discount_of, make_bill, price_usd
+from facesim.backends.targets import may_go_on_at
+from facesim.billing.bill import discount_of, make_bill
 from facesim.data.parts import TEST, TRAIN, VAL
 from facesim.metrics.progress import Progress
 from facesim.planning.quantities import dollars_text, time_text
-from facesim.preflight.inputs import prepare_data
+from facesim.preflight.inputs import prepare_data, prepare_inputs
 from facesim.runs.accounting import spent_s
 from facesim.runs.claim import Claim
 from facesim.runs.directory import Run
 from facesim.runs.records import Result
 from facesim.runs.states import RunState
-from facesim.spec.job import Job, make_job
+from facesim.spec.job import BESIDE_THE_RUN, Job, make_job
 from facesim.spec.options import flag
+from facesim.spec.remote import remote
 from facesim.study.observers import EndRun, Interrupted, Observer, Together
-from facesim.study.runner import resume, run_study
+from facesim.study.plan import can_be_followed
+from facesim.study.runner import follow, resume, run_study
 from facesim.tuning.space import Axis
-from facesim.util.errors import InputError
+from facesim.util.errors import InputError, Lost
 
 if TYPE_CHECKING:
     import optuna
@@ -38,6 +41,9 @@ DATABASE = "tune.db"
 
 #: The attribute of a study that says whether its user stopped it.
 STOPPED = "stopped"
+
+#: Those that say what makes its trials comparable: options, and what the files that they name hold.
+_DEFINITION, _CONTENT = "definition", "content"
 
 #: With less than so many seconds left of the budget nothing is begun.
 _SHORTEST_S = 1.0
@@ -119,11 +125,19 @@ class Search:
         return job
 
     def definition(self) -> str:
-        """What makes trials comparable with each other."""
+        """The options that make trials comparable with each other."""
         base = self.job({}).model_dump(mode="json", exclude={"max_run_s"})
         tuner = {"tuner": asdict(self.tuner)} if self.tuner else {}
         space = [axis.facts() for axis in self.space.values()]
-        return json.dumps({"base": base, "space": space, **tuner}, sort_keys=True)
+        return _without_limits(json.dumps({"base": base, "space": space, **tuner}))
+
+
+def _without_limits(definition: str) -> str:
+    """A definition, of an earlier version too, without what changes nothing about a trial, such as what it may cost."""
+    content = json.loads(definition)
+    for name in BESIDE_THE_RUN:
+        content["base"]["backend"].pop(name, None)
+    return json.dumps(content, sort_keys=True)
 
 
 def _is_number(value: object) -> bool:
@@ -131,11 +145,14 @@ def _is_number(value: object) -> bool:
 
 
 def with_own_parts(search: Search) -> Search:
-    """The search by the parts of its data's own split: trials are tested on `val` if that is kept beside others.
+    """The search by the parts of its data's own split: trials are tested on `val` if that is kept beside others. Nobody
+    here knows the parts of data that hosts read themselves.
 
     Raises:
         InputError: the data cannot be used.
     """
+    if remote(search.job({}).experiment.data):
+        return search
     parts = prepare_data(search.job({}), lambda *_: None).parts
     there = set() if parts is None else set(parts.tolist())
     return replace(search, own_val={TRAIN, VAL, TEST} <= there, own_test=TEST in there)
@@ -183,13 +200,13 @@ def open_study(search: Search, output: Path) -> optuna.Study:
     begun = len(study.get_trials(deepcopy=False))
     study.sampler = optuna.samplers.TPESampler(seed=search.job({}).experiment.seed + begun)
     definition = search.definition()
-    if study.user_attrs.get("definition", definition) != definition:
+    if _without_limits(study.user_attrs.get(_DEFINITION, definition)) != definition:
         raise InputError(
             f"{output} holds a search of something else: name another folder with --output, or repeat its options",
             field="output",
             value=str(output),
         )
-    study.set_user_attr("definition", definition)
+    study.set_user_attr(_DEFINITION, definition)
     return study
 
 
@@ -237,8 +254,11 @@ def _run(
 ) -> None:
     from optuna.trial import TrialState
 
-    observer = Together(observers)
-    for begun in [one for one in trials_of(study, output) if one.state == "running"]:
+    observer, trials = Together(observers), trials_of(study, output)
+    begun_before = [one for one in trials if one.state == "running"]
+    if begun_before or len(trials) < search.trials:
+        _check_content(search, study, output, observer)
+    for begun in begun_before:
         if not _go_on(search, study, output, begun, observers) or interrupted.heard:
             return
     while len(done := trials_of(study, output)) < search.trials:
@@ -260,6 +280,29 @@ def _run(
             continue
         if not _tell(study, trial.number, run, follower.pruned) or interrupted.heard:
             return
+
+
+def _check_content(search: Search, study: optuna.Study, output: Path, observer: Observer) -> None:
+    """See that further trials are of the same images, from the same network, as those before.
+
+    Raises:
+        InputError: they are not, or what they read cannot be used.
+    """
+    experiment, inputs = search.job({}).experiment, prepare_inputs(search.job({}), observer.preparing)
+    now = {"data": inputs.data.sha256, "pretrained": inputs.pretrained and inputs.pretrained.name}
+    before = study.user_attrs.get(_CONTENT, now)  # searches of earlier versions have none
+    for name, sha256 in now.items():
+        if sha256 is not None and before.get(name) != sha256:
+            value = getattr(experiment, name)
+            raise InputError(
+                f"{output} holds a search of something else: what {flag(name)} {value} holds was another when it was "
+                "begun; name another folder with --output, or put back what was there",
+                field=name,
+                value=value,
+            )
+    if inputs.data.sha256 is None and study.get_trials(deepcopy=False):
+        observer.noticed(f"{inputs.data.name}: whether the images have changed since the first trial is not known here")
+    study.set_user_attr(_CONTENT, now)
 
 
 @dataclass(frozen=True)
@@ -340,13 +383,14 @@ def in_words(params: Mapping[str, Any]) -> str:
 
 def _left_s(search: Search, done: Iterable[Trial]) -> float | None:
     """Seconds that a trial may still take, or take in addition, after what was done; None for any number."""
-    taken, limits = list(done), []
+    taken, limits, job = list(done), [], search.job({})
     if search.budget_s is not None:
         limits.append(search.budget_s - sum(one.total_s for one in taken))
-    if search.budget_usd is not None:
-        usd_per_s = price_usd(search.job({}).groups, 3600) / 3600
-        limits.append((search.budget_usd - sum(one.cost_usd for one in taken)) / usd_per_s)
-    return min(limits) if limits else None
+    limits_usd = [usd for usd in (search.budget_usd, getattr(job.backend, "max_cost", None)) if usd is not None]
+    if limits_usd:
+        left_usd = min(limits_usd) - sum(one.cost_usd for one in taken)
+        limits.append(job.backend.open().affordable_s(job, left_usd))
+    return min(limits, default=None)
 
 
 class _Follower(Observer):
@@ -363,22 +407,29 @@ class _Follower(Observer):
 
     def tick(self) -> None:
         self._progress.update()
-        epoch, accuracy = int(self._progress.latest.get("epoch", 0)), self._progress.latest.get("held_out_accuracy")
-        if accuracy is None or epoch <= self._reported or self.pruned:
+        epoch = self._progress.tested_epoch
+        if epoch <= self._reported or self.pruned:
             return
         self._reported = epoch
-        self._trial.report(accuracy, epoch)
+        self._trial.report(self._progress.latest["held_out_accuracy"], epoch)
         if epoch < self._progress.epochs and self._trial.should_prune():
             self.pruned = True
             raise EndRun
 
 
 def _go_on(search: Search, study: optuna.Study, output: Path, begun: Trial, observers: list[Observer]) -> bool:
-    """End a trial whose command was stopped or killed, within what is left of the budget; whether others may follow."""
+    """End a trial whose command was stopped or killed, within what is left of the budget; whether others may follow.
+    What goes on elsewhere, or has ended there, is paid for: it is followed until it is home.
+    """
     from optuna.trial import TrialState
 
     run = begun.run
-    if run and (begun.result is None or begun.result.state is RunState.STOPPED):
+    if run and begun.result is None and can_be_followed(run):
+        try:
+            follow(run, observers)
+        except Lost as lost:
+            Together(observers).noticed(str(lost))
+    elif run and (begun.result is None or begun.result.state is RunState.STOPPED):
         trials = trials_of(study, output)
         left_s = _left_s(search, trials)
         if left_s is not None and left_s < _SHORTEST_S:
@@ -398,7 +449,9 @@ def _go_on(search: Search, study: optuna.Study, output: Path, begun: Trial, obse
 
 
 def _tell(study: optuna.Study, number: int, run: Run, pruned: bool) -> bool:
-    """Keep how a trial's run ended; whether there may be others. One that the user stopped stays begun."""
+    """Keep how a trial's run ended; whether there may be others. One that the user stopped, or that may go on elsewhere
+    while nobody follows it, stays begun.
+    """
     from optuna.trial import TrialState
 
     result = run.result()
@@ -406,7 +459,7 @@ def _tell(study: optuna.Study, number: int, run: Run, pruned: bool) -> bool:
         study.tell(number, result.held_out_accuracy)
     elif pruned or (result and result.state.limited):
         study.tell(number, state=TrialState.PRUNED)
-    elif result and result.state is RunState.STOPPED:
+    elif (result and result.state is RunState.STOPPED) or may_go_on_at(run):
         return False
     else:
         study.tell(number, state=TrialState.FAIL)

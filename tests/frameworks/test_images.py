@@ -14,11 +14,11 @@ from facesim.backends import hosted
 from facesim.backends.image import IMAGE, requirements, variant
 from facesim.backends.sagemaker.names import Names
 from facesim.backends.sagemaker.site import site_of
+from facesim.metrics.machine import packages_here
 from facesim.preflight.inputs import DATA, Inputs, prepare_inputs
 from facesim.spec.backends import SageMaker
 from facesim.spec.frameworks import FRAMEWORKS, TENSORFLOW
 from facesim.spec.job import Job, make_job
-from facesim.study.result import packages_here
 from facesim.util.errors import InputError
 from tests.conftest import facesim_here
 from tests.frameworks.conftest import OTHERS

@@ -8,6 +8,7 @@ import pytest
 
 import facesim
 from facesim.data.rendering import RenderSpec, render_folder
+from facesim.study.observers import EndRun, Observer
 from facesim.study.pretraining import Plan, Pretraining, pretrain
 from facesim.util.errors import InputError
 
@@ -29,6 +30,25 @@ def test_what_was_begun_with_another_network_does_not_go_on(tmp_path):
 
     with pytest.raises(InputError, match="was begun with --model compact-cnn --image-size 96"):
         pretrain(tmp_path / "start.keras", 1, [])
+
+
+class Ends(Observer):
+    """Ends what goes on with the first that a user should know."""
+
+    def noticed(self, text):
+        self.text = text
+        raise EndRun
+
+
+def test_what_was_begun_with_other_minutes_goes_on_by_those_and_says_so(tmp_path):
+    net = {"model": "resnet-small", "image_size": 32}
+    begun(tmp_path, Plan(identities=30, minutes=5, **net))
+    ends = Ends()
+
+    with pytest.raises(EndRun):
+        pretrain(tmp_path / "start.keras", 60, [ends], **net)
+
+    assert "was begun with --minutes 5, by which it goes on: remove it to begin anew with --minutes 60" in ends.text
 
 
 def begun(folder, plan: Plan) -> None:

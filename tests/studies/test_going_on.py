@@ -16,7 +16,9 @@ from rich.console import Console
 
 from facesim.backends import local
 from facesim.preflight.inputs import prepare_all
+from facesim.runs.accounting import of_kind
 from facesim.runs.directory import Run, find_runs
+from facesim.runs.events import Submitted
 from facesim.runs.records import Result, TaskOutcome
 from facesim.runs.states import RunState
 from facesim.spec.job import job_sha256, make_job
@@ -30,7 +32,7 @@ from facesim.study.time_left import TimeLeft
 from facesim.util.errors import InputError
 from tests.conftest import QUICK, facesim, facesim_here
 from tests.integration.running import Running
-from tests.support.executions import Completes, Played
+from tests.support.executions import Completes, Played, interrupt
 
 
 @pytest.fixture
@@ -80,6 +82,45 @@ def test_a_run_on_other_images_or_another_machine_or_a_forecast_is_no_run_of_the
     leave(tmp_path / "a", study.jobs()[0], **facts)
 
     assert fates(study, tmp_path) == [Fate.NEW, Fate.NEW]
+
+
+def test_a_run_by_another_version_of_what_computes_is_no_run_of_the_job(faces, tmp_path, monkeypatch):
+    (tmp_path / "installed" / "torch").mkdir(parents=True)
+    (tmp_path / "installed" / "torch" / "__init__.py").touch()
+    about = tmp_path / "installed" / "torch-2.0.dist-info" / "METADATA"
+    about.parent.mkdir()
+    monkeypatch.syspath_prepend(tmp_path / "installed")
+    study = Study({"data": str(faces), "image_size": 32, "framework": "torch"}, {}, seeds=1)
+    leave(tmp_path / "runs", *study.jobs(), machine={"torch": "2.0"})
+
+    for version, fate in (("2.0", Fate.COMPLETE), ("2.1", Fate.NEW)):
+        about.write_text(f"Metadata-Version: 2.1\nName: torch\nVersion: {version}\n")
+        assert fates(study, tmp_path / "runs") == [fate]
+
+
+@pytest.mark.parametrize(
+    ("option", "content", "other"),
+    [("spot_trace", "0,add,a\n", "0,add,a\n1000,add,b\n"), ("spot_lifetimes", "hours\n2\n", "hours\n3\n")],
+)
+@pytest.mark.parametrize("state", ["Completed", "Stopped"])
+def test_a_run_by_another_file_of_spot_capacity_is_no_run_of_the_job(
+    faces, tmp_path, monkeypatch, option, content, other, state
+):
+    monkeypatch.setattr(local, "BACKEND", Played())
+    file = tmp_path / "capacity.csv"
+    file.write_text(content)
+    study = Study({"data": str(faces), "image_size": 32, option: str(file)}, {}, seeds=1)
+    (played,) = run_study(study.jobs(), tmp_path / "played")
+    (submitted,) = of_kind(played.events(), Submitted)
+    run = leave(tmp_path / "runs", *study.jobs(), state)
+    usual = Fate.COMPLETE if state == "Completed" else Fate.GOES_ON
+
+    run.record(Submitted())  # as earlier versions, which did not write it down
+    assert fates(study, tmp_path / "runs") == [usual]
+    run.record(submitted)
+    assert fates(study, tmp_path / "runs") == [usual]
+    file.write_text(other)
+    assert fates(study, tmp_path / "runs") == [Fate.NEW]
 
 
 def test_a_run_of_the_study_that_cannot_be_read_is_said_to_be_left_out(study, tmp_path):
@@ -259,7 +300,7 @@ def terminal(text: str) -> io.StringIO:
 
 @pytest.mark.parametrize("content", [
     "{", "[]", '{"seeds": 1.5}', '{"seeds": null}', '{"epochs": "many"}', '{"strategy": [["single"]]}',
-    '{"epochs": [{}]}', '{"seeds": [[1]]}', '{"faults": 5}',
+    '{"epochs": [{}]}', '{"seeds": [[1]]}', '{"faults": 5}', '{"since_unix_s": "yesterday"}',
 ])  # fmt: skip
 def test_a_damaged_study_does_not_hide_the_others(study, tmp_path, content):
     file = write_study_file(study.settings(), tmp_path)
@@ -285,6 +326,68 @@ def test_a_study_continues_where_its_runs_are_wherever_that_is_asked_for(study, 
 
     assert planned["complete"] == [str(tmp_path / run.directory)]
     assert [Path(one["run_directory"]).parent for one in planned["runs"]] == [tmp_path / "runs"]
+
+
+@pytest.mark.parametrize("folders", ["kept", ["kept", "others"]])
+def test_a_study_has_the_same_jobs_wherever_it_continues(faces, tmp_path, monkeypatch, folders):
+    monkeypatch.chdir(tmp_path)
+    study = Study.of({"data": str(faces), "batch": [4, 8], "checkpoint_dir": folders})
+    jobs = study.jobs()
+    file = write_study_file(study.settings(), tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+
+    assert [job_sha256(job) for job in open_study_file(file).jobs] == [job_sha256(job) for job in jobs]
+
+
+@pytest.mark.slow
+def test_a_study_that_is_run_again_and_stopped_continues_with_what_has_begun_since(faces, tmp_path, monkeypatch):
+    content = prepare_all([make_job(data=str(faces), image_size=32)], lambda *_: None)[0].data.sha256
+    counted = {"examples_due": 8, "examples": 8, "updates": 1, "last_version": 1}
+    outcome = TaskOutcome.model_validate({"counted": counted, "data": {"content_sha256": content}})
+    interrupts: list[int] = []  # the numbers of the runs that the user interrupts
+
+    def submit(run):
+        outcome.write(run.outcome_file)
+        return Completes(meanwhile=interrupt) if len(played.submitted) in interrupts else Completes()
+
+    monkeypatch.setattr(local, "BACKEND", played := Played(submit))
+    options = ("--data", faces, "--image-size", 32, "--strategy", "single", "--seeds", 2, "--no-baselines")
+    compare = ("compare", *options, "--output", tmp_path)
+    assert facesim_here(*compare).code == 0 and facesim_here(*compare).code == 0
+    assert len(played.submitted) == 2, "what has completed is not run again"
+    interrupts.append(3)
+
+    stopped = facesim_here(*compare, "--again")
+
+    assert stopped.code == 130 and len(played.submitted) == 3
+    *_, last = stopped.output.splitlines()
+    assert last.startswith("to continue: facesim study run ")
+    for _ in range(2):  # the second time nothing is left to be done
+        assert facesim_here(*shlex.split(last)[3:]).code == 0
+        assert [run.job().experiment.seed for run in played.submitted] == [0, 1, 0, 1]
+    assert facesim_here(*compare).code == 0 and len(played.submitted) == 4
+
+
+@pytest.mark.slow
+def test_a_study_continues_with_the_files_and_trackers_that_it_was_last_told_to_have(faces, tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard", reason="the extra tensorboard is not installed")
+    monkeypatch.setattr(local, "BACKEND", Played())
+    options = ("--data", faces, "--image-size", 32, "--strategy", "single", "--seeds", 2, "--no-baselines")
+    compare, seen = ("compare", *options, "--output", tmp_path / "runs"), tmp_path / "seen.jsonl"
+    monkeypatch.chdir(tmp_path)
+    facesim_here(*compare)
+    facesim_here(*compare, "--json-lines", seen.name, "--track", "tensorboard")
+    (kept,) = (tmp_path / "runs" / FOLDER).iterdir()
+    before = len(seen.read_text().splitlines())
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+
+    assert facesim_here("study", "run", kept).code == 0
+
+    assert len(seen.read_text().splitlines()) > before
+    ended = [json.loads(line) for line in seen.read_text().splitlines() if '"what": "started"' in line]
+    assert (tmp_path / "runs" / "tensorboard" / ended[-1]["run_id"]).is_dir()
 
 
 def test_a_study_is_removed_with_its_earlier_runs_and_what_stays_elsewhere_is_told(study, tmp_path):

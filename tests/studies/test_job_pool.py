@@ -7,11 +7,16 @@ from threading import Barrier
 
 import pytest
 
+from facesim.backends import local
+from facesim.runs.accounting import of_kind
+from facesim.runs.events import Submitted
 from facesim.runs.records import Load
 from facesim.spec.job import make_job
 from facesim.study.job_pool import JobPool, places_for
 from facesim.study.observers import Observer
+from facesim.study.runner import run_study
 from facesim.util.errors import InputError
+from tests.support.executions import Completes, Played
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="binding to processors is Linux'")
 
@@ -69,6 +74,25 @@ def test_what_is_told_to_stop_reaches_all_that_go_on_and_who_comes_later():
 
     assert (first.calls, late.calls) == (["stop"], ["stop", "kill"])
     assert pool.stopped
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="two jobs need a CPU each"
+)
+def test_a_job_beside_which_no_other_is_to_be_run_has_all_processors(faces, tmp_path, monkeypatch):
+    bound: list[set[int]] = []
+
+    def submit(run):
+        bound.append(os.sched_getaffinity(0))
+        return Completes()
+
+    monkeypatch.setattr(local, "BACKEND", Played(submit))
+
+    (run,) = run_study([make_job(data=str(faces), image_size=32)], tmp_path, parallel=2)
+
+    (submitted,) = of_kind(run.events(), Submitted)
+    assert submitted.beside is None and run.result().disturbances == ()
+    assert bound == [os.sched_getaffinity(0)]
 
 
 def test_an_observer_hears_whose_turn_it_is():

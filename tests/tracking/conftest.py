@@ -36,14 +36,15 @@ class Growing:
         for task in ("ps-0", "worker-0", "worker-1"):
             self.run.record(TaskStarted(time_unix_s=BEGAN + 0.5, task=task))
 
-    def epoch(self, number: int) -> None:
-        """An epoch passes: five seconds, ten updates."""
+    def epoch(self, number: int, tested: bool = True) -> None:
+        """An epoch passes: five seconds, ten updates, and a test at its end."""
         now = BEGAN + 5.0 * number
         for index in (0, 1):
             self._writers[f"algo-{index + 1}"].write(now, "worker", index, {"cpu_percent": 30.0 + 10 * index + number})
             self._writers[f"algo-{index + 1}"].write(now, "host", 0, {"memory_percent": 50.0 + index})
-        values = {"epoch": number, "updates": 10 * number, "loss": 3.0 / number, "held_out_accuracy": 0.4 * number}
-        self._writers["training"].write(now + 0.1, "chief", 0, values)
+        values = {"epoch": number, "updates": 10 * number, "loss": 3.0 / number}
+        found = {"held_out_accuracy": 0.4 * number} if tested else {}
+        self._writers["training"].write(now + 0.1, "chief", 0, {**values, **found})
 
     def end(self) -> Result:
         for task in ("worker-0", "worker-1", "ps-0"):

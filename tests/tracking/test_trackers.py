@@ -315,3 +315,23 @@ def test_a_store_that_cannot_be_reached_is_told_before_anything_starts(tmp_path,
 
     with pytest.raises(InputError, match="--track mlflow cannot be used: .*carrier-pigeon"):
         Tracking("mlflow", tmp_path)
+
+
+def test_a_folder_that_no_address_of_a_database_can_name_is_told_before_anything_starts(tmp_path, monkeypatch):
+    pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+    with pytest.raises(InputError, match=r"MLflow cannot keep runs in .*/a\?b: .* name a folder without them"):
+        Tracking("mlflow", tmp_path / "a?b")
+
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_tracker_has_everything_that_makes_runs_unlike(tmp_path):
+    kill = {"kind": "kill", "target": "worker-1", "at_step": 5}
+    job = make_job(strategy="allreduce", framework="torch", spot_rate=2, checkpoint_s=5, workers=3, faults=[kill])
+
+    parameters = TrackedRun.of(Run.create(tmp_path / "one", job)).parameters
+
+    told = {"framework": "torch", "strategy": "allreduce", "workers": 3, "spot": True, "spot_rate": 2.0}
+    assert parameters.items() >= {**told, "checkpoint_s": 5.0, "faults": "kill worker-1, at step 5"}.items()

@@ -96,6 +96,25 @@ def test_a_folder_holds_one_search(tmp_path):
         open_study(Search({"epochs": 9}, search().space), tmp_path)
 
 
+def test_what_a_search_may_cost_is_no_part_of_it(tmp_path):
+    capped = {"backend": "sagemaker", "max_cost": 5}
+    study = open_study(Search(capped, search().space), tmp_path)
+    definition = json.loads(study.user_attrs["definition"])
+    definition["base"]["backend"]["max_cost"] = 5.0
+    study.set_user_attr("definition", json.dumps(definition))  # as earlier versions wrote it
+
+    open_study(Search({**capped, "max_cost": 9}, search().space), tmp_path)
+
+    with pytest.raises(InputError, match="holds a search of something else"):
+        open_study(Search({**capped, "region": "eu-west-1"}, search().space), tmp_path)
+
+
+def test_what_lies_at_aws_has_no_parts_that_are_known_here():
+    wanted = Search({"backend": "sagemaker", "data": "s3://of-the-user/faces"}, search().space)
+
+    assert with_own_parts(wanted) is wanted
+
+
 def test_a_trial_below_the_others_is_ended_early(tmp_path: Path):
     study = open_study(search(), tmp_path)
     for _ in range(4):
@@ -117,6 +136,21 @@ def test_a_trial_below_the_others_is_ended_early(tmp_path: Path):
         follower.tick()
 
     assert follower.pruned
+
+
+def test_an_accuracy_is_that_of_the_epoch_which_ended_with_the_test(tmp_path: Path):
+    study = open_study(search(), tmp_path)
+    growing = Growing(tmp_path / "run")
+    growing.begin()
+    follower = _Follower(study.ask())
+    follower.started(growing.run, 1, 1)
+
+    growing.epoch(1)
+    follower.tick()
+    growing.epoch(2, tested=False)
+    follower.tick()
+
+    assert study.trials[0].intermediate_values == {1: 0.4}
 
 
 def trial(number: int, value: float | None, total_s: float, **params) -> Trial:
@@ -302,6 +336,19 @@ def test_a_trial_for_which_the_budget_has_no_room_has_ended_early(given, played,
     assert played.submitted == [] and not found.stopped
     assert "the budget has no room to go on with trial 1: 50 s and" in heard.notices[-2]
     assert "no room for another trial" in heard.notices[-1]
+
+
+def test_trials_on_other_images_than_those_before_are_refused(given, faces, played, tmp_path):
+    data = shutil.copytree(faces, tmp_path / "faces")
+    wanted = Search({**given, "data": str(data)}, search().space, trials=1)
+    find(wanted, tmp_path / "tune")
+    shutil.rmtree(next(person for person in data.iterdir() if person.is_dir()))
+
+    find(wanted, tmp_path / "tune")  # nothing is left to be done
+    with pytest.raises(InputError, match="holds a search of something else: what --data .* holds was another when it"):
+        find(replace(wanted, trials=2), tmp_path / "tune")
+
+    assert len(played.submitted) == 1
 
 
 def test_an_interrupt_that_comes_too_late_for_a_trial_ends_the_search(given, tmp_path, monkeypatch):

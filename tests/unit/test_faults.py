@@ -70,7 +70,10 @@ def test_a_bad_script_is_told(tmp_path, text, message):
         job_with(script(tmp_path, text))
 
 
-@pytest.mark.parametrize("source", ["random:x", "random:1:2:3", "random:-1", "random:1:-2"])
+@pytest.mark.parametrize(
+    "source",
+    ["random:x", "random:1:2:3", "random:-1", "random:0.5", "random:inf", "random:nan", "random:1:-2", "random:1:inf"],
+)
 def test_a_bad_random_mode_is_told(source):
     with pytest.raises(InputError, match="--faults"):
         job_with(read_faults(source))

@@ -38,6 +38,18 @@ def test_what_means_nothing_to_a_strategy_makes_no_job_of_it_again():
     ]
 
 
+@pytest.mark.parametrize(
+    ("axes", "jobs"),
+    [
+        ({"strategy": ["single", "allreduce"], "workers_per_host": [1, 2]}, 3),
+        ({"strategy": ["mirrored", "ps-async"], "workers_per_host": [1, 2]}, 3),
+        ({"strategy": ["allreduce", "ps-async"], "ps_instance_type": ["ml.m5.large", "ml.m5.xlarge"]}, 3),
+    ],
+)
+def test_machines_that_a_strategy_does_not_have_make_no_job_of_it_again(axes, jobs):
+    assert len(Study({}, axes).jobs()) == jobs
+
+
 def test_an_option_goes_to_the_strategies_that_have_it():
     single, local = Study({"local_steps": 4, "epochs": 2}, {"strategy": ["single", "local-sgd"]}).jobs()
 

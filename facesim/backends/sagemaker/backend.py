@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -15,7 +16,7 @@ from facesim.backends.kernels import unmeasured
 from facesim.backends.sagemaker import tuning
 from facesim.backends.sagemaker.advice import DeniedError, RefusedError
 from facesim.backends.sagemaker.attach import open_run
-from facesim.backends.sagemaker.bill import groups_of, refuse_above
+from facesim.backends.sagemaker.bill import fitting_s, groups_of, refuse_above
 from facesim.backends.sagemaker.calls import OUTCOMES, cancel, describe, newest
 from facesim.backends.sagemaker.data import look_at
 from facesim.backends.sagemaker.doctor import examine
@@ -30,7 +31,7 @@ from facesim.backends.sagemaker.status import listed, status_of
 from facesim.backends.training_job import TrainingJob, job_name, training_job_request
 from facesim.billing.catalogue import foreign_prices
 from facesim.data.unseen import UnseenData
-from facesim.preflight.inputs import Inputs
+from facesim.preflight.inputs import Inputs, prepare_inputs
 from facesim.preflight.memory import head_memory
 from facesim.runs.directory import Run
 from facesim.runs.events import Submitted
@@ -94,6 +95,12 @@ class SageMakerBackend(Backend):
         run.plan_file.write_text(request.to_json(), encoding="utf-8")
         aws = run.job().backend
         return SageMakerJob(run, Account(aws.region), request.name, request, aws.on_interrupt)
+
+    def affordable_s(self, job: Job, usd: float) -> float:
+        """With what volumes and requests cost, and the time that a job which is ended has to save."""
+        # Of a run that there is not: AWS is asked of no earlier training job.
+        request = self.render(job, Path(f"priced-{secrets.token_hex(4)}"), prepare_inputs(job, lambda *_: None))
+        return fitting_s([request.request], usd)
 
     def foreign_prices(self, job: Job) -> str | None:
         return foreign_prices(Names(job.backend.region).region, [kind for kind, _ in job.groups])
