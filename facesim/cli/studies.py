@@ -97,10 +97,10 @@ def page(file: Path, data: str | None, output: Path | None, folder: Path | None,
 
 def _about(file: Path) -> dict[str, Any]:
     """What a study's file says of itself."""
-    from facesim.study.study_file import StudyFile
+    from facesim.study.study_file import begun_unix_s
 
     content = read_toml(file, "the study")
-    StudyFile(file, Path(), content).since_unix_s  # noqa: B018 - raises what is wrong with it
+    begun_unix_s(file, content)  # what is wrong with it is said before anything is run
     about = {name: content[name] for name in OF_THE_FILE if name in content}
     for name in ("title", "about"):
         if not isinstance(about.get(name, ""), str):
@@ -108,7 +108,7 @@ def _about(file: Path) -> dict[str, Any]:
     if "published" in about:
         from facesim.report.published import Published
 
-        Published.read(about["published"], str(file))  # what is wrong with it is said before anything is run
+        Published.read(about["published"], str(file))
     return about
 
 

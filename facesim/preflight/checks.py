@@ -24,7 +24,7 @@ from facesim.preflight.memory import check_memory, head_memory, moments_of
 from facesim.spec.faults import check_network, check_room
 from facesim.spec.job import Job
 from facesim.util.disk import free_bytes, is_full, no_room, probe
-from facesim.util.errors import InputError, reason
+from facesim.util.errors import CredentialsError, InputError, reason
 
 if TYPE_CHECKING:
     from facesim.backends.base import Request
@@ -94,7 +94,7 @@ def preflight(
         notices["request"] = requested
     placeholders = [text for one in planned for text in getattr(one.request, "placeholders", ())]
     if to_run:
-        problems += map(InputError, placeholders)
+        problems += map(CredentialsError, placeholders)
     elif placeholders:
         notices["placeholders"] = placeholders
     if problems:

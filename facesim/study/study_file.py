@@ -30,6 +30,22 @@ from facesim.util.files import read_toml, write_json
 FOLDER = "studies"
 
 
+def begun_unix_s(file: Path, settings: Mapping[str, Any]) -> float | None:
+    """When a study was begun with --again, by the settings in its file; None where it was begun without.
+
+    Raises:
+        InputError: it is no time.
+    """
+    since_unix_s = settings.get("since_unix_s")
+    if isinstance(since_unix_s, bool) or not isinstance(since_unix_s, (int, float, NoneType)):
+        raise InputError(
+            f"the study {file}: since_unix_s is {since_unix_s!r}; it has to be seconds since 1970",
+            field="since_unix_s",
+            value=since_unix_s,
+        )
+    return since_unix_s
+
+
 @dataclass(frozen=True)
 class StudyFile:
     """The file of a study that was begun in the folder `output`."""
@@ -57,19 +73,12 @@ class StudyFile:
 
     @property
     def since_unix_s(self) -> float | None:
-        """Since when runs of its jobs are its own, where it was begun with --again; else all are.
+        """Since when runs of its jobs are its own; None where all are.
 
         Raises:
             InputError: it is no time.
         """
-        since_unix_s = self.settings.get("since_unix_s")
-        if isinstance(since_unix_s, bool) or not isinstance(since_unix_s, (int, float, NoneType)):
-            raise InputError(
-                f"the study {self.file}: since_unix_s is {since_unix_s!r}; it has to be seconds since 1970",
-                field="since_unix_s",
-                value=since_unix_s,
-            )
-        return since_unix_s
+        return begun_unix_s(self.file, self.settings)
 
     @cached_property
     def jobs(self) -> list[Job]:

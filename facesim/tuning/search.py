@@ -30,7 +30,7 @@ from facesim.study.observers import EndRun, Interrupted, Observer, Together
 from facesim.study.plan import can_be_followed
 from facesim.study.runner import follow, resume, run_study
 from facesim.tuning.space import Axis
-from facesim.util.errors import InputError, Lost
+from facesim.util.errors import InputError, Lost, lacks_credentials
 
 if TYPE_CHECKING:
     import optuna
@@ -274,7 +274,7 @@ def _run(
             (run,) = run_study([job], output, [*observers, follower], kept=kept)
         except InputError as error:  # what these values need is not there
             study.tell(trial, state=TrialState.FAIL)
-            if not done:
+            if not done or lacks_credentials(error):
                 raise
             observer.noticed(f"trial {trial.number + 1} is refused: {error}")
             continue
@@ -440,6 +440,8 @@ def _go_on(search: Search, study: optuna.Study, output: Path, begun: Trial, obse
         try:
             run = resume(run, {"max_run": search.job(begun.params, left_s).max_run_s}, observers)
         except InputError as error:
+            if lacks_credentials(error):
+                raise
             Together(observers).noticed(f"trial {begun.number + 1} cannot go on: {error}")
             run = None
     if run is None:

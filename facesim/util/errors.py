@@ -73,6 +73,15 @@ class InputError(FacesimError):
         return error.with_traceback(self.__traceback__)
 
 
+class CredentialsError(InputError):
+    """There are no credentials, or they are wrong, or have expired: with new ones the same may go well."""
+
+
+def lacks_credentials(error: InputError) -> bool:
+    """Whether it says nothing against what was given: with credentials it may go well."""
+    return any(isinstance(one, CredentialsError) for one in (error, *error.problems))
+
+
 class DiskFull(FacesimError):
     """There is no room for what has to be written; the message names the folder, what is free and what to do."""
 

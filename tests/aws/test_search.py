@@ -6,6 +6,7 @@ import threading
 
 import pytest
 from moto.sagemaker.responses import SageMakerResponse
+from moto.sts.responses import TokenResponse
 
 from facesim.backends.sagemaker.bill import most
 from facesim.preflight.inputs import prepare_inputs
@@ -16,6 +17,7 @@ from facesim.study.observers import Observer
 from facesim.tuning.findings import find
 from facesim.tuning.search import Search, Trial, _left_s, open_study
 from facesim.tuning.space import read_space
+from facesim.util.errors import InputError
 from tests.support.executions import submit
 
 pytest.importorskip("optuna", reason="the extra tune is not installed")
@@ -98,3 +100,26 @@ def test_a_trial_that_cannot_be_followed_any_more_stays_begun_and_ends_the_searc
 
     assert [one.state for one in found.trials] == ["running"]
     assert Run(found.trials[0].run.directory).result() is None
+
+
+class BeforeTrial(Observer):
+    """Does something before the trial of that number begins."""
+
+    def __init__(self, number, then):
+        self._number, self._then = number, then
+
+    def noticed(self, text) -> None:
+        if text.startswith(f"trial {self._number} of "):
+            self._then()
+
+
+@pytest.mark.slow
+def test_credentials_that_expire_between_two_trials_end_the_search_and_fail_no_others(given, refuse, tmp_path):
+    wanted = Search(given, SPACE, trials=4)
+    expire = BeforeTrial(2, lambda: refuse(TokenResponse, "get_caller_identity", "ExpiredToken"))
+
+    with pytest.raises(InputError, match="stands for the account's number"):
+        find(wanted, tmp_path, [expire])
+
+    states = [one.state.name for one in open_study(wanted, tmp_path).get_trials()]
+    assert states == ["COMPLETE", "FAIL"]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facesim.backends.kubernetes.manifests import GROUP, JOBSET_LABEL, PLURAL, STOPPED, VERSION
-from facesim.util.errors import FacesimError, InputError
+from facesim.util.errors import CredentialsError, FacesimError, InputError
 
 if TYPE_CHECKING:
     from facesim.spec.backends import Kubernetes
@@ -41,10 +41,6 @@ class RefusedError(ClusterError):
 
 class DeniedError(InputError):
     """The credentials are good, but do not allow what was asked; or the namespace does not."""
-
-
-class CredentialsError(InputError):
-    """There are no credentials, or they are wrong, or have expired: with new ones the same may go well."""
 
 
 class Cluster:

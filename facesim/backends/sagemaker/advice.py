@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
-from facesim.util.errors import FacesimError, InputError
+from facesim.util.errors import CredentialsError, FacesimError, InputError
 
 
 class AwsError(FacesimError):
@@ -26,10 +26,6 @@ class RefusedError(AwsError):
 
 class DeniedError(InputError):
     """The credentials are good, but do not allow what was asked."""
-
-
-class CredentialsError(InputError):
-    """There are no credentials, or they are wrong, or have expired: with new ones the same may go well."""
 
 
 class ExpiredError(CredentialsError):

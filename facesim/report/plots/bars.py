@@ -40,7 +40,7 @@ def phase_bars(comparison: Comparison) -> str | None:
                 left = [start + width for start, width in zip(left, widths, strict=True)]
         for index, end in enumerate(left):
             axes.annotate(quantity(end, "s"), (end, index), (5, 0), va="center", textcoords="offset points")
-        axes.set_xlim(0, max(left) * 1.14)
+        axes.set_xlim(0, max(left) * 1.14 or 1)
         axes.set_xlabel("seconds since launch, mean over seeds")
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")

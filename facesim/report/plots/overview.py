@@ -66,8 +66,8 @@ def time_and_cost(comparison: Comparison) -> str | None:
                 axes.annotate(label, place, (7, 5), textcoords="offset points")
         axes.set_xlabel("seconds from launch to end, mean over seeds")
         axes.set_ylabel("US dollars a run" if priced else "instance-seconds a run")
-        axes.set_xlim(0, max(time_s.high for _, time_s, _ in points) * 1.25)
-        axes.set_ylim(0, max(paid.high for _, _, paid in points) * 1.2)
+        axes.set_xlim(0, max(time_s.high for _, time_s, _ in points) * 1.25 or 1)
+        axes.set_ylim(0, max(paid.high for _, _, paid in points) * 1.2 or 1)
         if len(points) > _NAMED:
             legend(axes)
     return svg[0]
