@@ -155,7 +155,9 @@ def lists_of(folder: Path) -> list[Path]:
 
 
 def _lists_in(folder: Path) -> list[Path]:
-    listed = [path for path in map(folder.joinpath, METADATA) if path.is_file() and says_whom(_content(path), path)]
+    listed = [
+        path for path in map(folder.joinpath, METADATA) if os.path.isfile(path) and says_whom(_content(path), path)
+    ]
     if len(listed) > 1:
         raise InputError(
             f"{printable(str(folder))} has {' and '.join(METADATA)}, which both say whom its images show. Remove one."

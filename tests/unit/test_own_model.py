@@ -169,7 +169,8 @@ def test_its_processes_do_without_the_kernels_in_which_tensorflow_overwrites_mem
     (container,) = group["template"]["spec"]["template"]["spec"]["containers"]
 
     in_pods = {one["name"]: one.get("value") for one in container["env"]}
-    found = [environment["TF_ENABLE_ONEDNN_OPTS"] for environment in (here.environment, request["Environment"], in_pods)]
+    environments = (here.environment, request["Environment"], in_pods)
+    found = [environment["TF_ENABLE_ONEDNN_OPTS"] for environment in environments]
     assert found == ["0", "0", "0"]
     assert {LOCAL.kernels(job), kernels.unmeasured(pods)} == {"eigen"}  # which is what the record says
     assert not LOCAL.choose_kernels([job], print)
