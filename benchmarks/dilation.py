@@ -246,7 +246,8 @@ def measured(run: Run) -> Measured:
     result, job = run.result(), run.job()
     if result is None or result.state != "Completed":
         raise InputError(f"the run {run.directory} did not complete: {result.failure if result else 'no result'}")
-    factor = next(event.cpu_factor for event in run.events() if isinstance(event, MachineDivided))
+    divided = (event for event in run.events() if isinstance(event, MachineDivided))
+    factor = next(event.cpu_factor for event in divided if event.cpu_factor)
     epochs, updates_per_s = _epochs(run, job)
     if len(epochs) < 2:
         raise InputError(

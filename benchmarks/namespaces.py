@@ -28,7 +28,7 @@ from cluster.containers.processors import processors_of
 from cluster.hosted.contract import ROOT
 from facesim.backends.collect_results import collect_results
 from facesim.backends.docker import DockerBackend
-from facesim.backends.emulation import emulate, hosts_of_study
+from facesim.backends.emulation import emulation_of
 from facesim.backends.log_stream import LogStream
 from facesim.backends.training_job import TrainingJob
 from facesim.runs.directory import Run
@@ -90,13 +90,7 @@ class NamespacesExecution:
     def __init__(self, run: Run, request: TrainingJob):
         self._run, self._request, job = run, request.request, run.job()
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        self._emulation = emulate(
-            hosts_of_study(job),
-            len(os.sched_getaffinity(0)),
-            memory,
-            host_cpus=job.backend.host_cpus,  # type: ignore[attr-defined]
-            host_gbps=job.backend.host_gbps,  # type: ignore[attr-defined]
-        )
+        self._emulation = emulation_of(job, len(os.sched_getaffinity(0)), memory)
         self._scratch = run.directory / ".hosts"
         self._hosts = hosts_of(self._request["ResourceConfig"], self._scratch.resolve())
         self._channels = {

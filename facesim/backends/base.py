@@ -168,6 +168,10 @@ class Backend(ABC):
             InputError: it is not; the message says what to do.
         """
 
+    def unequal(self, jobs: Sequence[Job]) -> str | None:
+        """Why the times of these jobs, of one study, do not compare here, and what to do, in words; None if they do."""
+        return None
+
     def examine(self, job: Job) -> Iterator[Finding]:
         """Look whether jobs like this one can run here, and yield every finding. Starts nothing."""
         yield from ()

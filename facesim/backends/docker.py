@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cluster.containers.engine import EngineError, capacity
@@ -11,7 +11,7 @@ from cluster.containers.job import ContainerJob
 from facesim.backends import image
 from facesim.backends.base import Backend
 from facesim.backends.collect_results import collect_results
-from facesim.backends.emulation import Emulation, emulate, hosts_of_study
+from facesim.backends.emulation import Emulation, emulation_of, unequal_hosts
 from facesim.backends.followed_job import FollowedJob
 from facesim.backends.kernels import unmeasured
 from facesim.backends.sagemaker.advice import AwsError
@@ -55,6 +55,13 @@ class DockerBackend(Backend):
     def kernels(self, job: Job) -> str | None:
         return unmeasured(job)
 
+    def unequal(self, jobs: Sequence[Job]) -> str | None:
+        try:
+            cpus, _ = capacity()
+        except EngineError:  # which `check` tells
+            return None
+        return unequal_hosts(jobs, cpus)
+
     def check(self, job: Job) -> None:
         if job.backend.image is None:
             image.check(image.IMAGE + image.variant(job.framework), job.framework)
@@ -72,13 +79,11 @@ class DockerExecution:
     def __init__(self, run: Run, request: TrainingJob):
         self._run = run
         self._request = request
-        self._store = FolderStore(run.directory / _SCRATCH / "store", self._places())
+        self._store = FolderStore(run.directory / _SCRATCH / "store", places_of(run, request))
         job = run.job()
         BACKEND.check(job)
         try:
-            self._emulation: Emulation = emulate(
-                hosts_of_study(job), *capacity(), host_cpus=job.backend.host_cpus, host_gbps=job.backend.host_gbps
-            )
+            self._emulation: Emulation = emulation_of(job, *capacity())
             self._job = ContainerJob(
                 request.request,
                 self._store,
@@ -122,11 +127,6 @@ class DockerExecution:
         self._job.close()
         shutil.rmtree(self._run.directory / _SCRATCH, ignore_errors=True)
 
-    def _places(self) -> dict[str, Path]:
-        """Where the request's addresses lead: what would be uploaded, and checkpoints, which stay with the run."""
-        checkpoints = self._request.request["CheckpointConfig"]["S3Uri"]
-        return {**self._request.uploads, checkpoints: self._run.checkpoints}
-
     def _record(self, time_unix_s: float, event: str, host: str, **values: float) -> None:
         """One round of the engine's own measurements of a host."""
         if host not in self._writers:
@@ -149,6 +149,12 @@ class DockerExecution:
                 missing.append(str(error))
         collect_results(scratch / "output", scratch / "model", self._run)
         return missing
+
+
+def places_of(run: Run, request: TrainingJob) -> dict[str, Path]:
+    """Where a request's addresses lead: what would be uploaded, and checkpoints, which stay on this machine."""
+    checkpoints = request.request["CheckpointConfig"]["S3Uri"]
+    return {**request.uploads, checkpoints: run.checkpoint_directory(run.job())}
 
 
 class FolderStore:

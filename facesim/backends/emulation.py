@@ -1,13 +1,14 @@
 """How much of this machine a host of an instance type is given, so that a cluster of them fits on it.
 
-All hosts of a job, and all jobs of a study, are scaled by the same factor, processors and network alike, so that what
-the hosts are to each other, and how computing compares with communicating, stays as on the instances.
+All hosts of a job are scaled by the same factor, processors and network alike, so that what the hosts are to each
+other, and how computing compares with communicating, stays as on the instances. Jobs of a study whose clusters are not
+of one size are scaled by different factors, and their times do not compare.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,6 +21,9 @@ from facesim.spec.job import Job
 #: The part of this machine's memory, and of its processors, that all hosts together may use. The rest is for the
 #: engine, the network between them and who measures them, which would else come out of what hosts are given.
 _MEMORY_SHARE, _CPU_SHARE = 0.8, 0.9
+
+#: A factor from which on nothing is scaled: what is less than 1 by rounding counts as 1.
+_UNSCALED = 1 - 1e-9
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,46 @@ def emulate(
         for name, kind in kinds.items()
     }
     return Emulation(shapes, cpu_factor, memory_factor)
+
+
+def emulation_of(job: Job, cpus: float, memory_bytes: float) -> Emulation:
+    """What the hosts of a job are given on a machine with `cpus` and `memory_bytes`."""
+    asked = {name: getattr(job.backend, name, None) for name in ("host_cpus", "host_gbps")}
+    return emulate(hosts_of_study(job), cpus, memory_bytes, **asked)
+
+
+def unequal_hosts(jobs: Sequence[Job], cpus: float) -> str | None:
+    """That a machine with `cpus` scales the hosts of these jobs by different factors, so that their times do not
+    compare, in words with what to do; None where it does not.
+    """
+    by_factor = {round(emulation_of(job, cpus, math.inf).cpu_factor, 6): job for job in jobs}
+    if len(by_factor) < 2:
+        return None
+    most, least = (f"{factor:.3g} (for {_in_words(by_factor[factor])})" for factor in (max(by_factor), min(by_factor)))
+    smallest = by_factor[min(by_factor)]
+    asked_cpus, asked_gbps = (getattr(smallest.backend, name, None) for name in ("host_cpus", "host_gbps"))
+    kind = instance(smallest.shape.instance_type)
+    host_cpus = min(_unscaled_cpus(job, cpus) for job in jobs)
+    gbps_of_a_cpu = (asked_gbps or kind.network_base_gbps or kind.network_peak_gbps) / (asked_cpus or kind.vcpu)
+    return (
+        f"a host is given {most} to {least} of the processors and the network that it is to have, for no more fits on "
+        f"this machine: the times of such jobs do not compare; --host-cpus {host_cpus:g} --host-gbps "
+        f"{gbps_of_a_cpu * host_cpus:.3g} makes all hosts alike"
+    )
+
+
+def _unscaled_cpus(job: Job, cpus: float) -> float:
+    """How many processors each host of a job can have on a machine with `cpus` without being scaled, rounded down."""
+    hosts = hosts_of_study(job)
+    host_cpus = getattr(job.backend, "host_cpus", None) or float(max(instance(name).vcpu for name in hosts))
+    while (factor := emulate(hosts, cpus, math.inf, host_cpus=host_cpus).cpu_factor) < _UNSCALED:
+        host_cpus *= factor
+    return math.floor(1000 * host_cpus / _UNSCALED) / 1000
+
+
+def _in_words(job: Job) -> str:
+    """The hosts for which the hosts of a job are sized: `2 ml.m5.2xlarge`."""
+    return " and ".join(f"{count} {name}" for name, count in hosts_of_study(job).items())
 
 
 def hosts_of_study(job: Job) -> dict[str, int]:

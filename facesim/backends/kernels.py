@@ -6,7 +6,7 @@ same to rounding. So both are measured, at the first start on a machine, with th
 kept in the user's cache folder. All runs of a machine then compute with the same.
 
 Hosts of a job in containers do not measure: it would be paid for, and two hosts could choose differently. They take
-`FIXED`.
+`FIXED`. Networks of the user's own have `OF_OWN_MODELS` everywhere.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ from facesim.backends.tasks import environment_of
 from facesim.metrics.machine import cpu_model
 from facesim.spec.frameworks import TENSORFLOW
 from facesim.spec.job import Job, make_job
+from facesim.spec.own_model import OwnModel
+from facesim.util.errors import InputError
 from facesim.util.files import read_text, write_json
 from facesim.util.folders import cache_folder, make_own_folder
 
@@ -49,6 +51,9 @@ KERNELS: dict[str, dict[str, str]] = {
 AUTO = "auto"
 #: What is taken where nothing is measured.
 FIXED = "onednn"
+#: What networks of the user's own have. oneDNN's, of TensorFlow 2.21 at least, overwrite memory that is not theirs in a
+#: training step with a strided 1 x 1 convolution of an image's three channels: "double free", or SIGBUS.
+OF_OWN_MODELS = "eigen"
 
 #: The precisions in which kernels are measured.
 PRECISIONS = ("float32", "bfloat16")
@@ -88,8 +93,25 @@ class Choice:
 
 
 def asked(job: Job) -> str | None:
-    """What a job's tasks are to compute with: a name in `KERNELS`, or `AUTO`; None where no TensorFlow computes."""
-    return job.shape.kernels if job.framework == TENSORFLOW else None
+    """What a job's tasks are to compute with: a name in `KERNELS`, or `AUTO`; None where no TensorFlow computes.
+
+    Raises:
+        InputError: oneDNN's, which a network of the user's own must not have.
+    """
+    if job.framework != TENSORFLOW:
+        return None
+    name, own_model = job.shape.kernels, OwnModel.find(job.experiment.model)
+    if own_model is None:
+        return name
+    if name == "onednn":
+        raise InputError(
+            f"--kernels onednn is not possible with --model {own_model.path}:{own_model.function}: oneDNN's kernels "
+            f"overwrite memory in the training of some networks of one's own; give --kernels {OF_OWN_MODELS}",
+            field="kernels",
+            value=name,
+            allowed=[OF_OWN_MODELS],
+        )
+    return OF_OWN_MODELS
 
 
 def unmeasured(job: Job) -> str | None:

@@ -108,7 +108,7 @@ class LocalBackend(Backend):
 def _due_faults(job: Job, run: Run) -> Iterator[tuple[int, Fault]]:
     """The job's faults by their numbers, without those that come once and came before the run was continued."""
     done = set[int | None]()
-    if run.job_file.exists() and run.job().faults == job.faults:  # else they were given anew
+    if os.path.exists(run.job_file) and run.job().faults == job.faults:  # else they were given anew
         done = {event.number for event in run.events() if isinstance(event, FaultDone)}
     for number, fault in enumerate(job.faults):
         if not (fault.once and number in done):

@@ -17,7 +17,15 @@ from facesim.backends.due import Due
 from facesim.backends.followed_job import FollowedJob
 from facesim.backends.reach import Reach
 from facesim.runs.directory import Run
-from facesim.runs.events import Event, Recovering, StateEntered, Stopping, Submitted
+from facesim.runs.events import (
+    Event,
+    JobSetCreated,
+    Recovering,
+    StateEntered,
+    Stopping,
+    Submitted,
+    TrainingJobCreated,
+)
 from facesim.util.errors import FacesimError, Lost, StillRunning
 
 #: Between SIGTERM and SIGKILL.
@@ -183,6 +191,17 @@ class RemoteJob(ABC):
             if select.select([sys.stdin], [], [], 0.2)[0]:
                 return {"s": "stop", "l": "leave"}.get(sys.stdin.readline().strip().lower()[:1], "go on")
         return "stop"
+
+
+def was_made(run: Run) -> bool:
+    """Whether a run has been a job on other machines, as far as is on record: it may go on there, and has its
+    checkpoints there.
+    """
+    return any(
+        isinstance(event, (TrainingJobCreated, JobSetCreated))
+        or (isinstance(event, StateEntered) and event.at is not None)
+        for event in run.events()
+    )
 
 
 def _of_this_life(events: list[Event]) -> list[Event]:

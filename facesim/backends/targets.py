@@ -68,7 +68,7 @@ def runs_of(folder: Path, backend: str | None = None) -> tuple[list[Status], lis
     try:
         runs = find_runs([folder])
     except InputError:
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             raise
         return [], []  # it holds none
     statuses: list[Status] = []

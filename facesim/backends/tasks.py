@@ -12,7 +12,6 @@ from facesim.preflight.inputs import DATA, NETWORK, PRETRAINED
 from facesim.runs.directory import Run
 from facesim.spec.frameworks import FRAMEWORKS
 from facesim.spec.job import Job
-from facesim.spec.own_model import OwnModel
 
 #: What numeric libraries must find when they are loaded. glibc gives every buffer as large as this network's parameters
 #: back to the system as soon as it is free, and each new one costs a page fault for every 4 kB; so do the arenas of
@@ -23,15 +22,10 @@ _ALLOCATION = {
     "MALLOC_ARENA_MAX": "1",
 }
 
-#: With a network of the user's own. TensorFlow's oneDNN kernels, of 2.21 at least, overwrite memory that is not theirs
-#: in a training step with a strided 1 x 1 convolution of an image's three channels: "double free", or SIGBUS.
-_OF_OWN_MODELS = {"TF_ENABLE_ONEDNN_OPTS": "0"}
-
 
 def environment_of(job: Job) -> dict[str, str]:
     """What the processes of a job must find in their environment before they import anything."""
-    model_environment = _OF_OWN_MODELS if OwnModel.find(job.experiment.model) else {}
-    return {**FRAMEWORKS[job.framework].environment, **_ALLOCATION, **model_environment}
+    return {**FRAMEWORKS[job.framework].environment, **_ALLOCATION}
 
 
 def training_task(

@@ -117,6 +117,11 @@ class TrainingJob:
         """The S3 bucket of all its addresses."""
         return urlsplit(self.request["OutputDataConfig"]["S3OutputPath"]).netloc
 
+    @property
+    def kms_key(self) -> str | None:
+        """The key that encrypts what is uploaded, and results; None without one of the user's."""
+        return self.request["OutputDataConfig"].get("KmsKeyId")
+
     def to_json(self) -> str:
         uploads = {uri: str(path) for uri, path in self.uploads.items()}
         return json.dumps({"CreateTrainingJob": self.request, "uploads": uploads}, indent=1)

@@ -11,7 +11,6 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 
@@ -24,7 +23,7 @@ from facesim.runs.directory import Run
 from facesim.runs.events import Event, StateEntered, Submitted, events_in
 from facesim.runs.states import RunState
 from facesim.util.errors import FacesimError, InputError, reason
-from facesim.util.files import open_regular
+from facesim.util.files import LineTail
 
 #: How often what others write is looked at.
 _EVERY_S = 0.2
@@ -107,7 +106,7 @@ class Watched:
             LeftRunning: the user stopped looking.
             InputError: it was killed: it has no result.
         """
-        tail = _Tail(self._run.events_file)
+        tail = LineTail(self._run.events_file)
         events = list(events_in(tail.new()))
         begins = [position for position, event in enumerate(events) if isinstance(event, Submitted)]
         events = events[begins[-1] :] if begins else events
@@ -154,12 +153,12 @@ def lines(target: Target, source: str | None, follow: bool) -> Iterator[Line]:
 
 
 def _lines(run: Run, source: str | None, follow: bool) -> Iterator[Line]:
-    tails: dict[str, _Tail] = {}
+    tails: dict[str, LineTail] = {}
     while True:
         going_on = follow and run.claim.look().held  # before the lines are read: none is missed
         for name in _sources(run):
             if source in (None, name):
-                tail = tails.setdefault(name, _Tail(run.log_file(name)))
+                tail = tails.setdefault(name, LineTail(run.log_file(name)))
                 for line in tail.new(whole=going_on):
                     yield Line(name, line.decode("utf-8", "replace"))
         if not going_on:
@@ -283,31 +282,3 @@ def _spans(events: list[Event], running: bool) -> tuple[tuple[str, float, float 
     ends: list[float | None] = [event.time_unix_s for event in states[1:]]
     ends.append(None if running or not events else events[-1].time_unix_s)
     return tuple((state.state.value, state.time_unix_s, end) for state, end in zip(states, ends, strict=False))
-
-
-class _Tail:
-    """What is appended to a file, line by line."""
-
-    def __init__(self, file: Path):
-        self._file = file
-        self._read = 0
-
-    def new(self, whole: bool = True) -> list[bytes]:
-        """The lines that have come since the last time; `whole`: one that is still being written comes next time.
-
-        Raises:
-            InputError: the file cannot be read.
-        """
-        try:
-            with open_regular(self._file) as file:
-                file.seek(self._read)
-                content = file.read()
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise InputError(f"cannot read {self._file}: {reason(error)}") from None
-        if whole:
-            content, end, _ = content.rpartition(b"\n")
-            content += end
-        self._read += len(content)
-        return content.splitlines()

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import json
 import math
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -116,7 +117,7 @@ def market(spot: Spot | None, hosts: int, seed: int) -> Market:
     if spot.lifetimes is not None:
         return _Lifetimes(_from_lifetimes(spot.lifetimes), hosts, spot.wait_s, rng)
     file = Path(spot.trace) if spot.trace is not None else PACKAGED_TRACE
-    stays, most = _trace(file, file.stat().st_mtime_ns if file.exists() else None)
+    stays, most = _trace(file, file.stat().st_mtime_ns if os.path.exists(file) else None)
     if most < hosts:
         raise InputError(
             f"the trace of spot capacity, {spot.trace or 'the packaged one'}, never has the {hosts} hosts that the job "

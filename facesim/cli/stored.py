@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 from collections.abc import Mapping
@@ -212,7 +213,7 @@ def _left_elsewhere(run: Run) -> str | None:
     except InputError:
         return None
     checkpoints = run.checkpoint_directory(job).resolve()
-    if checkpoints.is_dir() and not checkpoints.is_relative_to(run.directory.resolve()):
+    if os.path.isdir(checkpoints) and not checkpoints.is_relative_to(run.directory.resolve()):
         return f"its checkpoints are still in {checkpoints}"
     return f"what it left at {job.backend.name} is still there" if job.backend.can_attach else None
 

@@ -8,6 +8,7 @@ at a time. It needs pyarrow (`pip install 'facesim-cluster[parquet]'`).
 from __future__ import annotations
 
 import json
+import os
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -58,7 +59,7 @@ class Columns(NamedTuple):
 
 def is_saved(folder: Path) -> bool:
     """Whether `save_to_disk` of `datasets` wrote the folder."""
-    return (folder / _SAVED).is_file() or (folder / _SAVED_PARTS).is_file()
+    return os.path.isfile(folder / _SAVED) or os.path.isfile(folder / _SAVED_PARTS)
 
 
 def files_of(path: Path) -> list[Path]:

@@ -185,7 +185,7 @@ def lists_of(folder: Path, image_feature: str | None = None, label_feature: str 
 
 
 def _lists_in(folder: Path, *features: str | None) -> list[Path]:
-    there = [path for path in map(folder.joinpath, METADATA) if path.is_file()]
+    there = [path for path in map(folder.joinpath, METADATA) if os.path.isfile(path)]
     listed = [path for path in there if says_whom(_content(path), path, *features)]
     if len(listed) > 1:
         raise InputError(

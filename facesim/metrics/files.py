@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from facesim.metrics.schema import METRICS, Sample, sample
 from facesim.runs.directory import Run
 from facesim.util.errors import InputError
-from facesim.util.files import in_a_line, open_regular, written
+from facesim.util.files import LineTail, in_a_line, open_regular, written
 
 if TYPE_CHECKING:
     import pandas
@@ -108,22 +108,12 @@ class SampleTail:
 
     def __init__(self, directory: Path, pattern: str = "*.jsonl", without: str | None = None):
         self._directory, self._pattern, self._without = directory, pattern, without
-        self._read: dict[Path, int] = {}
+        self._tails: dict[Path, LineTail] = {}
 
     def new(self) -> list[Sample]:
         """The samples that have come since the last call; a line that is still being written comes next time."""
         samples: list[Sample] = []
         for path in sorted(self._directory.glob(self._pattern)):
             if path.name != self._without:
-                samples.extend(parse_lines(self._new_lines(path)))
+                samples.extend(parse_lines(self._tails.setdefault(path, LineTail(path)).new()))
         return samples
-
-    def _new_lines(self, path: Path) -> list[bytes]:
-        try:
-            with open_regular(path) as file:
-                file.seek(self._read.get(path, 0))
-                whole, end, _ = file.read().rpartition(b"\n")
-        except FileNotFoundError:  # removed since it was listed: what was announced is not needed any more
-            return []
-        self._read[path] = self._read.get(path, 0) + len(whole) + len(end)
-        return whole.splitlines()

@@ -6,7 +6,10 @@ from typing import Any
 
 from cluster import clock
 from facesim.metrics.files import SampleTail
+from facesim.metrics.schema import Sample
 from facesim.runs.directory import Run
+from facesim.runs.events import Submitted, events_in
+from facesim.util.files import LineTail
 
 #: What is shown of the newest epoch, by the names that samples have.
 _FIGURES = ("images_per_s", "loss", "held_out_accuracy")
@@ -30,21 +33,38 @@ class Progress:
         self.tested_epoch = 0
         self.tasks: dict[str, dict[str, float]] = {}
         self._tail = SampleTail(run.metrics)
+        self._events = LineTail(run.events_file)
+        self._submitted_unix_s = 0.0  # for the last time
         self._training_since: float | None = None
+        self._epochs_before = 0.0  # that were done then
 
     def update(self) -> bool:
         """Read what is new; whether an epoch has ended since the last time."""
         epoch = self.latest.get("epoch")
+        for event in events_in(self._events.new()):
+            if isinstance(event, Submitted):
+                self._submitted_unix_s, self._training_since = event.time_unix_s, None
         for sample in self._tail.new():
             if sample.source == "training" and sample.role == "chief":
                 self.latest[sample.name] = sample.value
                 if sample.name == "held_out_accuracy":
                     self.tested_epoch = int(self.latest.get("epoch", 0))
-                if sample.name == "examples" and self._training_since is None:
-                    self._training_since = sample.time_unix_s
+                self._start_clock(sample)
             elif sample.source == "psutil" and sample.role not in ("host", "monitor"):
                 self.tasks.setdefault(f"{sample.role}-{sample.task_index}", {})[sample.name] = sample.value
         return self.latest.get("epoch") != epoch
+
+    def _start_clock(self, sample: Sample) -> None:
+        """Remember when the first images were counted since the run was submitted, and the epochs before."""
+        if sample.time_unix_s < self._submitted_unix_s:
+            return
+        if sample.name == "examples" and self._training_since is None:
+            self._training_since, self._epochs_before = sample.time_unix_s, self.latest.get("epoch", 0)
+        elif sample.name == "epoch" and self._training_since is not None:
+            if sample.time_unix_s <= self._training_since:  # a job elsewhere tells nothing before an epoch has ended
+                self._epochs_before = sample.value
+            else:  # a run that goes on from a checkpoint may do the end of an epoch again
+                self._epochs_before = min(self._epochs_before, sample.value - 1)
 
     @property
     def training(self) -> bool:
@@ -58,11 +78,14 @@ class Progress:
 
     @property
     def left_s(self) -> float | None:
-        """Seconds until the last epoch ends, if the rest goes as what went before."""
+        """Seconds until the last epoch ends, if the rest goes as what went before since the run was submitted for the
+        last time; None while no epoch of that has ended.
+        """
         epochs = self.latest.get("epoch", 0)
-        if not epochs or self._training_since is None:
+        done = epochs - self._epochs_before
+        if self._training_since is None or done <= 0:
             return None
-        return max(0.0, (clock.time_unix_s() - self._training_since) / epochs * (self.epochs - epochs))
+        return max(0.0, (clock.time_unix_s() - self._training_since) / done * (self.epochs - epochs))
 
     def facts(self) -> dict[str, Any]:
         """Epoch, throughput, loss and accuracy, as far as they are known."""

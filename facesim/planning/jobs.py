@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
-from facesim.backends.emulation import emulate, hosts_of_study
+from facesim.backends.emulation import emulation_of
 from facesim.billing.bill import Bill, make_bill
 from facesim.billing.catalogue import Instance, foreign_prices, instance, instances
 from facesim.forecast.constants import constants
@@ -271,8 +271,7 @@ def _hosts_of(job: Job, profile: Profile, own_instances: Path | None) -> dict[st
         this_machine = {"relative_speed": here, "cores": cores, **measured, **_LOOPBACK}
         return {name: known[name].model_copy(update=this_machine) for name, _ in job.groups}
     cpus = os.cpu_count() or cores
-    asked = {name: getattr(job.backend, name, None) for name in ("host_cpus", "host_gbps")}
-    given = emulate(hosts_of_study(job), cpus, math.inf, **asked).shapes
+    given = emulation_of(job, cpus, math.inf).shapes
     return {
         name: known[name].model_copy(
             update={

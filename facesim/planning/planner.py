@@ -166,11 +166,9 @@ def _region_notes(region: str | None, known: Mapping[str, HostType], axes: Axes)
 
 
 def _runs_in(folder: Path) -> list[Run]:
-    if not folder.exists():
-        return []
     try:
         return find_runs([folder])
-    except InputError:  # it has none
+    except InputError:  # there are none
         return []
 
 

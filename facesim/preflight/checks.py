@@ -241,7 +241,7 @@ def _leakage(planned: Sequence[Planned]) -> Iterator[str | InputError]:
 
 
 def _writable(planned: Sequence[Planned]) -> Iterator[str | InputError]:
-    """Whether run directories, and the folders that users named for checkpoints, take files."""
+    """Whether run directories take files, and the folders that users named for checkpoints, where these stay here."""
     for directory in {one.directory.parent: one.directory for one in planned}.values():
         try:
             probe(directory, _RUN_BYTES)
@@ -249,8 +249,17 @@ def _writable(planned: Sequence[Planned]) -> Iterator[str | InputError]:
             full = isinstance(error, OSError) and is_full(error)
             message = f"cannot write the run directory {directory}: {reason(error)}; choose another with --output"
             yield InputError(no_room(directory) if full else message)
-    for named in dict.fromkeys(one.job.recovery.checkpoint_dir for one in planned):
-        if named is not None:
+    for job in {(one.job.recovery.checkpoint_dir, one.job.backend.name): one.job for one in planned}.values():
+        named = job.recovery.checkpoint_dir
+        if named is not None and job.backend.elsewhere:
+            yield InputError(
+                f"--checkpoint-dir {named} means nothing to --backend {job.backend.name}, whose hosts keep checkpoints "
+                "where they run: leave it out (a run that goes on does so with --checkpoint-dir '')",
+                field="checkpoint_dir",
+                value=named,
+                remedy="leave it out",
+            )
+        elif named is not None:
             try:
                 probe(Path(named), _CHECKPOINT_BYTES)
             except (OSError, ValueError) as error:
@@ -303,6 +312,14 @@ def _equipment(planned: Sequence[Planned]) -> Iterator[str | InputError]:
         yield from _refused(one.job.backend.open().check, one.job)
 
 
+def _comparable(planned: Sequence[Planned]) -> Iterator[str | InputError]:
+    """Whether backends give the hosts of all jobs alike, so that their times compare."""
+    for name in dict.fromkeys(one.job.backend.name for one in planned):
+        jobs = [one.job for one in planned if one.job.backend.name == name]
+        if len(jobs) > 1 and (why := jobs[0].backend.open().unequal(jobs)):
+            yield why
+
+
 def _cost(planned: Sequence[Planned]) -> Iterator[str | InputError]:
     """What jobs can cost together, and whether they may."""
     for name in dict.fromkeys(one.job.backend.name for one in planned if one.job.backend.costs_money):
@@ -332,5 +349,6 @@ CHECKS: dict[str, Check] = {
     "faults": _faults,
     "spot": _spot,
     "equipment": _equipment,
+    "comparable": _comparable,
     "cost": _cost,
 }

@@ -46,7 +46,7 @@ def find_pretrained(source: str) -> Pretrained:
         InputError: there is none, or it is not one that facesim saved.
     """
     path = Path(source)
-    file = path if path.is_file() else find_run(path).model_file
+    file = path if os.path.isfile(path) else find_run(path).model_file
     if not file.is_file():
         raise InputError(f"--pretrained {source} has no model: name a run that has completed, or a .keras file")
     try:

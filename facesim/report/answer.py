@@ -14,13 +14,14 @@ from facesim.report.rows import Row
 from facesim.report.statistics import Outcome
 from facesim.report.verdict import (
     ALARM,
+    UNLIKE_HOSTS,
     Finding,
     accuracy_in_short,
     accuracy_of,
     as_long_or_fast,
-    disturbed_side,
     forecast_time,
     headlines,
+    why_untimed,
 )
 from facesim.report.words import percent, points_text, quantity, times
 from facesim.runs.states import Measurement
@@ -85,12 +86,7 @@ def _alarms(rows: Sequence[Row]) -> Iterator[Finding]:
 def _time(contrast: Contrast) -> Finding:
     row, reference = contrast.row, contrast.reference
     if contrast.training is None:
-        if side := disturbed_side(contrast):
-            why = f"other load disturbed {side.label}"
-        elif not set(row.seeds) & set(reference.seeds):
-            why = f"{row.label} and {reference.label} have no seed in common"
-        else:
-            why = "it was not recorded"
+        why = why_untimed(contrast) or "it was not recorded"
         return Finding("training time", f"No statement about the time of {row.label} is possible: {why}.")
     if contrast.training.undecided:
         took = f"there is no evidence that {row.label} and {reference.label} differ in training time"
@@ -133,6 +129,9 @@ def _fastest(rows: Sequence[Row]) -> Iterator[Finding]:
     if len(mean_s) < 2:
         if len(timed) > 1:
             yield Finding("training time", "No statement about time is possible: other load disturbed these runs.")
+        return
+    if len({row.cpu_factors for row in mean_s if row.cpu_factors}) > 1:
+        yield Finding("training time", f"No statement about time is possible: {UNLIKE_HOSTS}.")
         return
     fastest, slowest = (pick(mean_s, key=mean_s.__getitem__) for pick in (min, max))
     scope, meaning = _scope(list(mean_s))

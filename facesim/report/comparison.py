@@ -40,9 +40,9 @@ TARGET_SHARE = 0.95
 class Contrast:
     """One row against the reference row, paired by seed. Ratios are row over reference; a missing one is None.
 
-    Runs whose times were disturbed are in no ratio. Where `other_images` says why the two were not tested on the same
-    images, nothing that speaks of accuracy is compared; `images_recorded` says whether that is known of the images
-    themselves, or taken from the options.
+    Runs whose times were disturbed are in no ratio, and there is none where hosts had different shares of a machine.
+    Where `other_images` says why the two were not tested on the same images, nothing of accuracy is compared;
+    `images_recorded` says whether that is known of the images themselves, or taken from the options.
     """
 
     row: Row
@@ -337,8 +337,11 @@ def _contrasts(pairs: Sequence[tuple[Row, Row]], margin: float) -> tuple[Contras
 
     others = [unlike(row, reference) for row, reference in pairs]
     same = [other is None for other in others]
-    reached = [fits and row.all_reached and ref.all_reached for (row, ref), fits in zip(pairs, same, strict=True)]
-    every = [True] * len(pairs)
+    timed = [not row.hosts_unlike(reference) for row, reference in pairs]
+    reached = [
+        fits and time and row.all_reached and ref.all_reached
+        for (row, ref), fits, time in zip(pairs, same, timed, strict=True)
+    ]
     accuracy = "held_out_accuracy"
     compared = paired_differences(
         [(ref.values(accuracy), row.values(accuracy)) for (row, ref), fits in zip(pairs, same, strict=True) if fits],
@@ -360,10 +363,10 @@ def _contrasts(pairs: Sequence[tuple[Row, Row]], margin: float) -> tuple[Contras
         for (row, reference), other, training, total, to_accuracy, instance_s in zip(
             pairs,
             others,
-            ratios("training_s", every),
-            ratios("total_s", every),
+            ratios("training_s", timed),
+            ratios("total_s", timed),
             ratios("time_to_accuracy_s", reached),
-            ratios("instance_s", every),
+            ratios("instance_s", timed),
             strict=True,
         )
     )

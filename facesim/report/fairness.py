@@ -69,6 +69,10 @@ def _circumstances(rows: Sequence[Row]) -> Iterator[str]:
         "not the same instances: priced as",
         {row.label: _together({" and ".join(r.result.instances) for r in row.counted}) for row in rows},
     )
+    shares = {row.label: ", ".join(row.cpu_factors) for row in rows if row.cpu_factors}
+    yield from _differing(
+        "not the same share of hosts' processors and network, so times do not compare: they had", shares
+    )
     threads = {row.label: row.records[0].job.shape.get("threads") or "automatic" for row in rows}
     yield from _differing("not the same threads a task:", threads)
     made_with = {row.label: settings(row.records[0].job) for row in rows}

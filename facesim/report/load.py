@@ -13,7 +13,7 @@ from facesim.metrics.collectors import ranks
 from facesim.metrics.schema import COUNTER, DURATION, METRICS, MONITOR
 from facesim.runs.directory import Run
 from facesim.runs.evaluations import Evaluation
-from facesim.runs.events import Event, Restored, Submitted
+from facesim.runs.events import Event, MachineDivided, Restored, Submitted
 from facesim.runs.forecasts import ForecastRecord
 from facesim.runs.records import JobFields, Result
 from facesim.runs.states import Measurement, RunState
@@ -121,6 +121,14 @@ class RunRecord:
     def earlier_shapes(self) -> list[dict[str, Any]]:
         """The shapes that it had before its last resume, where they were recorded."""
         return [life.shape for life in self.lives[:-1] if life.shape is not None]
+
+    @property
+    def cpu_factors(self) -> list[str]:
+        """What hosts were given of their processors and network, in figures, where a machine played them: more than one
+        if that has changed.
+        """
+        factors = (event.cpu_factor for event in self.events if isinstance(event, MachineDivided))
+        return list(dict.fromkeys(f"{factor:.3g}" for factor in factors if factor is not None))
 
 
 def load(run: Run) -> RunRecord:

@@ -137,6 +137,19 @@ class Row:
         return self.backend in BACKENDS and not BACKENDS[self.backend].own_hosts
 
     @property
+    def cpu_factors(self) -> tuple[str, ...]:
+        """What the hosts of its counted runs were given of their processors and network, in figures; nothing where no
+        machine played them.
+        """
+        return tuple(sorted({factor for record in self.counted for factor in record.cpu_factors}))
+
+    def hosts_unlike(self, other: Row) -> bool:
+        """Whether hosts that a machine played had another share of their processors and network than those of another
+        row: then the times of the two do not compare.
+        """
+        return bool(self.cpu_factors and other.cpu_factors) and self.cpu_factors != other.cpu_factors
+
+    @property
     def is_forecast(self) -> bool:
         """Whether nobody ran it: its numbers were computed."""
         return any(record.is_forecast for record in self.records)

@@ -59,23 +59,29 @@ class Scale(NamedTuple):
 def scales(
     rows: Sequence[Row], labels: Mapping[Row, str], facets: Mapping[Row, Mapping[str, Any]]
 ) -> tuple[Scale, ...]:
-    """Every set of rows with two or more numbers of workers. `labels` names each row without that number, `facets` is
-    what was run.
+    """Every set of rows with two or more numbers of workers, and hosts of one size. `labels` names each row without
+    that number, `facets` is what was run.
 
     The reference is one process that is like them in all else and was tested on the same images, if there is one, else
     the fewest workers.
     """
-    groups: dict[str, list[Row]] = {}
+    groups: dict[tuple[str, tuple[str, ...]], list[Row]] = {}
     for row in rows:
         if row.replicated and row.values("training_s"):
-            groups.setdefault(labels[row], []).append(row)
+            groups.setdefault((labels[row], row.cpu_factors), []).append(row)
     alone = [row for row in rows if not row.replicated and row.values("training_s")]
     sets = []
-    for label, group in groups.items():
+    for (label, _), group in groups.items():
         group.sort(key=_workers)
         if len({_workers(row) for row in group}) < 2:
             continue
-        alike = (row for row in alone if _alike(facets[row], facets[group[0]]) and unlike(row, group[0]) is None)
+        alike = (
+            row
+            for row in alone
+            if _alike(facets[row], facets[group[0]])
+            and not row.hosts_unlike(group[0])
+            and unlike(row, group[0]) is None
+        )
         reference = next(alike, group[0])
         if points := tuple(point for row in group if (point := _point(row, reference))):
             sets.append(Scale(label, reference, points))

@@ -116,8 +116,8 @@ def _headline(contrast: Contrast) -> str:
             parts.append("no evidence of a difference in training time")
         else:
             parts.append(f"{_as_long_or_fast(contrast.training)} to train")
-    elif side := disturbed_side(contrast):
-        parts.append(f"no statement about time (other load disturbed {side.label})")
+    elif why := why_untimed(contrast):
+        parts.append(f"no statement about time ({why})")
     if contrast.instance_s:
         parts.append(f"{times(contrast.instance_s.ratio)} times the instance-seconds")
     forecast = contrast.row.is_forecast or contrast.reference.is_forecast
@@ -196,13 +196,22 @@ def _audits(rows: Sequence[Row]) -> Iterator[Finding]:
             )
 
 
-def disturbed_side(contrast: Contrast) -> Row | None:
-    """The row whose disturbed runs leave no times to compare, if that is why there are none."""
+#: Why the times of hosts that a machine played may not be compared.
+UNLIKE_HOSTS = "hosts were given different shares of their processors and network"
+
+
+def why_untimed(contrast: Contrast) -> str | None:
+    """Why there are no times to compare, as a clause; None where they are compared, or were not recorded."""
     sides = (contrast.row, contrast.reference)
+    if contrast.row.hosts_unlike(contrast.reference):
+        return UNLIKE_HOSTS
     seeds = set(contrast.row.seeds) & set(contrast.reference.seeds)
-    if not seeds or seeds - {seed for side in sides for seed in side.disturbed}:
+    if not seeds:
+        return f"{contrast.row.label} and {contrast.reference.label} have no seed in common"
+    if seeds - {seed for side in sides for seed in side.disturbed}:
         return None
-    return max(sides, key=lambda side: len(side.disturbed))
+    disturbed = max(sides, key=lambda side: len(side.disturbed))
+    return f"other load disturbed {disturbed.label}"
 
 
 def _disturbed(rows: Sequence[Row]) -> Iterator[Finding]:

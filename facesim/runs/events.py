@@ -82,9 +82,10 @@ class Network(Event):
 
 
 class MachineDivided(Event):
-    """How a machine is divided among the hosts that it plays."""
+    """How a machine is divided among the hosts that it plays: each has `cpu_factor` of its processors and network."""
 
     event: Literal["emulation"] = "emulation"
+    cpu_factor: float | None = None
 
 
 class TaskStarted(Event):

@@ -82,7 +82,7 @@ def read_faults(source: str) -> list[dict[str, Any]]:
     Raises:
         InputError: it cannot be read.
     """
-    if source.split(":", 1)[0] == "random" and not Path(source).exists():
+    if source.split(":", 1)[0] == "random" and not os.path.exists(source):
         return _random(_random_mode(source), source)
     content = read_toml(source, "--faults")
     unknown = sorted(content.keys() - {"fault", "random"})
@@ -223,7 +223,7 @@ def check_room(faults: tuple[Fault, ...], output: Path) -> None:
         return
     from cluster.faults import MOST_FILLED_BYTES
 
-    there = next(path for path in (output.resolve(), *output.resolve().parents) if path.exists())
+    there = next(path for path in (output.resolve(), *output.resolve().parents) if os.path.exists(path))
     space = os.statvfs(there)
     free = space.f_bavail * space.f_frsize
     if free > MOST_FILLED_BYTES:

@@ -21,9 +21,11 @@ def _never_or_some_seconds(hang_s: float) -> float:
 
 
 def whole_path(folder: str | None) -> str | None:
-    """The path of a folder that is the same one where a run is continued from another place."""
+    """The path of a folder that is the same one where a run is continued from another place; of an empty name none, by
+    which a run that goes on lets go of the folder that it had.
+    """
     try:
-        return folder and os.path.abspath(folder)
+        return os.path.abspath(folder) if folder else None
     except OSError:
         raise ValueError("the current folder has been removed: give the whole path") from None
 
@@ -43,7 +45,7 @@ class Recovery(Frozen):
     checkpoint_keep: int = option(2, "how many of the newest checkpoints are kept", "Recovery", ge=1)
     checkpoint_dir: Annotated[str | None, AfterValidator(whole_path)] = option(
         None,
-        "folder for checkpoints: a folder in it for each run",
+        "folder for checkpoints on this machine: a folder in it for each run",
         "Recovery",
         shown="in the run directory",
         commas=True,

@@ -30,7 +30,7 @@ class Shape(Frozen):
     kernels: Kernels = option(
         "auto",
         "kernels that TensorFlow computes with: oneDNN's, its own (eigen), or what it takes by default; auto takes the "
-        "faster, measured once on this machine, and in containers oneDNN's",
+        "faster, measured once on this machine, and in containers oneDNN's; networks of your own have eigen",
         "Cluster",
         frameworks=(TENSORFLOW,),
     )

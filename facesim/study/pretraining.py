@@ -11,6 +11,7 @@ What there is so far is kept in a folder beside the file, from which a second ca
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tempfile
 import time
@@ -87,7 +88,7 @@ def pretrain(out: Path, minutes: float, observers: Sequence[Observer], **given: 
     begin = time.monotonic()
     if out.suffix != ".keras":
         raise InputError(f"{out} is not a name of a network: give one that ends in .keras")
-    if out.exists():
+    if os.path.exists(out):
         raise InputError(f"{out} exists already: name another file, or remove it")
     given = {"recipe": RECIPE, "strategy": "single", **_TRAINING, **given}
     parts = out.with_name(out.name + ".parts")

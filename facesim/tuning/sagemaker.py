@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -55,7 +56,7 @@ def kept_in(output: Path) -> Kept | None:
         InputError: the file cannot be read.
     """
     file = output / TUNING_JOB
-    if not file.is_file():
+    if not os.path.isfile(file):
         return None
     try:
         content = json.loads(read_text(file))

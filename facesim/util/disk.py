@@ -34,8 +34,8 @@ def no_room(folder: Path, remedy: str = "make room there, or name a folder on an
 
 
 def free_bytes(folder: Path) -> int:
-    """What is free on the disk of `folder`, or of what there is of its path."""
-    there = next((place for place in (folder, *folder.absolute().parents) if place.exists()), Path("/"))
+    """What is free on the disk of `folder`, or of what there is of its path that this user may see."""
+    there = next((place for place in (folder, *folder.absolute().parents) if os.path.exists(place)), Path("/"))
     return shutil.disk_usage(there).free
 
 

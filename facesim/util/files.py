@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from facesim.util.disk import is_full
-from facesim.util.errors import InputError
+from facesim.util.errors import InputError, reason
 from facesim.util.unused import printable
 
 
@@ -250,6 +250,35 @@ def _kept_if_full(error: OSError, content: bytes) -> bytes:
     if not is_full(error):
         raise error
     return content
+
+
+class LineTail:
+    """The lines that others append to a file, as they come."""
+
+    def __init__(self, file: Path):
+        self._file = file
+        self._read = 0
+
+    def new(self, whole: bool = True) -> list[bytes]:
+        """The lines that have come since the last time, none while there is no file; `whole`: one that is still being
+        written comes next time.
+
+        Raises:
+            InputError: the file cannot be read.
+        """
+        try:
+            with open_regular(self._file) as file:
+                file.seek(self._read)
+                content = file.read()
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise InputError(f"cannot read {self._file}: {reason(error)}") from None
+        if whole:
+            content, end, _ = content.rpartition(b"\n")
+            content += end
+        self._read += len(content)
+        return content.splitlines()
 
 
 def check_fits_memory(archive: zipfile.ZipFile, path: Path) -> None:

@@ -13,9 +13,11 @@ from facesim.backends.sagemaker.session import Account
 from facesim.billing.bill import make_bill
 from facesim.metrics.files import read_samples
 from facesim.preflight.checks import preflight
+from facesim.runs.directory import Run
+from facesim.runs.events import event_of
 from facesim.runs.records import TaskOutcome
 from facesim.spec.backends import BACKENDS
-from facesim.spec.job import make_job
+from facesim.spec.job import changed_job, make_job
 from facesim.spec.spot import Spot
 from facesim.util.errors import InputError
 from tests.aws.conftest import SECRET
@@ -351,6 +353,42 @@ def test_a_run_whose_job_goes_on_at_aws_or_has_completed_there_is_not_started_ag
         where.render(job, run.directory, inputs)
 
     endpoint.job("facesim-one").stop()
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "message"),
+    [
+        ({"region": "eu-west-1"}, "--region us-east-1: its training job may go on there.*give --region us-east-1"),
+        ({"bucket": "another-bucket"}, "not in another-bucket; give --bucket sagemaker-us-east-1"),
+    ],
+)
+def test_a_run_does_not_go_on_in_another_place_than_where_its_job_may_still_run(
+    endpoint, job, inputs, tmp_path, script, elsewhere, message
+):
+    script.until = threading.Event()
+    run, execution = submit(job, tmp_path / "one", inputs)
+    for event in execution.events(0.05):
+        if event is not None:
+            run.record(event_of(event))
+            if event["event"] == "training_job":
+                break  # as when the command is killed
+    other = changed_job(job, elsewhere)
+
+    with pytest.raises(InputError, match=message):
+        other.backend.open().render(other, run.directory, inputs)
+
+    endpoint.job("facesim-one").stop()
+
+
+def test_a_run_that_never_became_a_job_may_go_on_with_another_bucket(endpoint, account, job, inputs, tmp_path):
+    wrong = changed_job(job, {"bucket": "bucket-of-nobody"})
+    run = Run.create(tmp_path / "one", wrong)
+    run.record("submitted")
+    run.plan_file.write_text(wrong.backend.open().render(wrong, tmp_path / "two", inputs).to_json())
+
+    again = job.backend.open().render(job, run.directory, inputs)
+
+    assert again.request["CheckpointConfig"]["S3Uri"].startswith("s3://sagemaker-us-east-1-")
 
 
 def test_a_cluster_with_parameter_servers_of_their_own_is_measured_by_what_each_host_has(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import re
+
 import pytest
 
 from cluster.containers.host import quota
 from cluster.containers.processors import processors_of
-from facesim.backends.emulation import emulate
+from facesim.backends.emulation import emulate, emulation_of, unequal_hosts
 from facesim.spec.job import make_job
 from facesim.util.errors import InputError
 
@@ -60,3 +63,37 @@ def test_processors_are_given_out_in_short_periods_as_the_kernel_allows_them(cpu
     assert limits["cpu_quota"] / limits["cpu_period"] == pytest.approx(cpus, rel=0.01)
     assert limits["cpu_quota"] >= 1000 and 1000 <= limits["cpu_period"] <= 1_000_000
     assert cpus < 0.1 or limits["cpu_period"] == 10_000
+
+
+def docker(workers: int, **options):
+    return make_job(backend="docker", strategy="allreduce", workers=workers, **options)
+
+
+@pytest.mark.parametrize("cpus", [1, 2, 3, 16])
+@pytest.mark.parametrize("options", [{}, {"host_cpus": 3.0, "host_gbps": 1.0}, {"instance_type": "ml.c5.xlarge"}])
+def test_hosts_that_a_machine_scales_unlike_are_told_with_what_makes_them_alike(cpus, options):
+    jobs = [docker(workers, **options) for workers in (1, 2, 3, 7)]
+
+    told = unequal_hosts(jobs, cpus)
+
+    given = re.search(r"--host-cpus ([\d.]+) --host-gbps ([\d.]+)", told)
+    host_cpus, host_gbps = map(float, given.groups())
+    alike = [docker(job.shape.workers, **{**options, "host_cpus": host_cpus, "host_gbps": host_gbps}) for job in jobs]
+    assert {round(emulation_of(job, cpus, math.inf).cpu_factor, 6) for job in alike} == {1.0}
+    assert unequal_hosts(alike, cpus) is None
+    most = emulation_of(jobs[-1], cpus, math.inf)  # computing compares with communicating as it did
+    (shape,) = most.shapes.values()
+    assert host_gbps / host_cpus == pytest.approx(shape.bandwidth_bits_per_s / 1e9 / shape.cpus, rel=0.01)
+
+
+def test_the_shares_of_hosts_that_are_unlike_are_named():
+    told = unequal_hosts([docker(workers) for workers in (1, 2, 4)], 2)
+
+    assert "0.225 (for 1 ml.m5.2xlarge) to 0.0563 (for 4 ml.m5.2xlarge)" in told
+    assert "--host-cpus 0.45 --host-gbps 0.141 makes" in told
+
+
+def test_hosts_of_jobs_with_clusters_of_one_size_are_alike():
+    jobs = [make_job(backend="docker", workers=2), docker(2), make_job(backend="docker", strategy="ps-async")]
+
+    assert unequal_hosts(jobs, 2) is None  # of a single process, too

@@ -55,6 +55,7 @@ class TestCluster:
     Attributes:
         refusals: by (method, resource): the status and message of its next answers, while they are there.
         trouble: keeps pods from starting that are made from now on: see `tests.kubernetes.pods.Pod`.
+        claim_phase: that of the claim.
     """
 
     __test__ = False
@@ -71,6 +72,7 @@ class TestCluster:
         self.policies: dict[str, dict[str, Any]] = {}
         self.refusals: dict[tuple[str, str], tuple[int, str]] = {}
         self.trouble: tuple[str, str] | None = None
+        self.claim_phase = "Bound"
         self._server = make_server("127.0.0.1", 0, Request.application(self._answer), True, request_handler=_Quiet)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self.kubeconfig = directory / "kubeconfig"
@@ -156,7 +158,7 @@ class TestCluster:
     def _persistentvolumeclaims(self, request: Request, name: str | None) -> dict[str, Any]:
         if name != "facesim":
             raise ApiError(404, f'persistentvolumeclaims "{name}" not found')
-        return {"spec": {"accessModes": ["ReadWriteMany"]}, "status": {"phase": "Bound"}}
+        return {"spec": {"accessModes": ["ReadWriteMany"]}, "status": {"phase": self.claim_phase}}
 
     def _networkpolicies(self, request: Request, name: str | None) -> dict[str, Any]:
         if request.method == "POST":

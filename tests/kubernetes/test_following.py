@@ -12,6 +12,7 @@ from facesim.runs.directory import Run
 from facesim.runs.records import TaskOutcome
 from facesim.spec.backends import BACKENDS
 from tests.aws.hosts import OUTCOME
+from tests.conftest import wait_until
 from tests.kubernetes.conftest import a_job
 from tests.support.events import named, states
 from tests.support.executions import follow, submit
@@ -214,3 +215,31 @@ def test_pods_that_are_isolated_have_a_policy_that_goes_with_their_jobset(cluste
 
     (owner,) = cluster.policies["facesim-one"]["metadata"]["ownerReferences"]
     assert owner["uid"] == cluster.jobsets["facesim-one"].document["metadata"]["uid"]
+
+
+def test_what_pods_printed_that_are_gone_is_kept_when_their_job_is_followed_again(
+    cluster, faces, inputs, tmp_path, script
+):
+    script.until = threading.Event()
+    job = a_job(faces, on_interrupt="leave")
+    run, execution = submit(job, tmp_path / "one", inputs)
+    log = run.log_file("facesim-one-worker-0-0.facesim-one")
+
+    def evict() -> None:
+        wait_until(lambda: log.exists() and "attempt 0" in log.read_text())
+        cluster.jobsets["facesim-one"].evict(1)
+
+    def on(event) -> None:
+        if event["event"] == "state" and event["state"] == "Training":
+            execution.stop() if script.resumed_from else threading.Thread(target=evict).start()
+
+    with pytest.raises(LeftRunning):
+        follow(run, execution, on)
+    run.claim.release()
+    script.until.set()
+
+    attached = job.backend.open().attach(Target(job.backend, run.id, Run.open(run.directory)), tmp_path)
+    follow(run, attached.execution)
+
+    assert "attempt 0" in log.with_name(f"{log.stem}-earlier1.log").read_text()
+    assert "attempt 1" in log.read_text() and "attempt 0" not in log.read_text()

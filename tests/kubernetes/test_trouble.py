@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from facesim.backends.base import Target
 from facesim.runs.directory import Run
 from facesim.spec.backends import BACKENDS
 from facesim.util.errors import FacesimError, InputError
@@ -214,3 +215,60 @@ def test_a_doctor_is_asked_about_the_job_that_is_to_run(cluster, monkeypatch):
     assert [(one["name"], one["level"]) for one in json.loads(found.output)] == [("cluster", "ok"), ("claim", "ok")]
     assert "namespace team" in found.output
     assert (missing.code, '\\"other\\" not found' in missing.output) == (1, True), missing.output
+
+
+def test_a_claim_without_a_volume_is_no_ok(cluster, faces):
+    cluster.claim_phase = "Pending"
+
+    findings = list(BACKENDS["kubernetes"]().open().examine(a_job(faces)))
+
+    (claim,) = (finding for finding in findings if finding.name == "claim")
+    assert claim.level == "note" and "facesim is Pending, and has no volume" in claim.finding
+
+
+@pytest.mark.parametrize("option", ["kube_context", "namespace", "storage", "storage_claim"])
+def test_a_run_does_not_go_on_in_another_place_than_where_its_jobset_may_still_run(
+    cluster, faces, inputs, tmp_path, script, option
+):
+    script.until = threading.Event()
+    run, execution = submit(a_job(faces), tmp_path / "one", inputs)
+    elsewhere = a_job(faces, **{option: {"storage": "s3://a-bucket/other"}.get(option, "other")})
+
+    def render():
+        with pytest.raises(InputError, match=f"--{option.replace('_', '-')}.*leave that out, or start a new run"):
+            elsewhere.backend.open().render(elsewhere, run.directory, inputs)
+        script.until.set()
+
+    follow(run, execution, when("state", render, state="Training"))
+
+
+def test_a_run_whose_jobset_was_never_made_may_go_on_in_another_place(cluster, faces, inputs, tmp_path):
+    run, execution = submit(a_job(faces, namespace="teem"), tmp_path / "one", inputs)
+    with pytest.raises(FacesimError, match="kubectl create namespace teem"):
+        follow(run, execution)
+    job = a_job(faces)
+
+    request = job.backend.open().render(job, run.directory, inputs)
+
+    assert request.documents[0]["metadata"]["namespace"] == "default"
+
+
+@pytest.mark.parametrize("follow_it", [False, True])
+def test_a_host_that_there_is_not_is_told_at_once(cluster, job, inputs, tmp_path, script, follow_it):
+    script.until = threading.Event()
+    run, execution = submit(job, tmp_path / "one", inputs)
+    target = Target(job.backend, run.id, run)
+
+    def ask():
+        with pytest.raises(InputError, match="has no host 'worker-7'; there are facesim-one-worker-0-0.facesim-one, "):
+            next(job.backend.open().logs(target, "worker-7", follow_it))
+        script.until.set()
+
+    follow(run, execution, when("state", ask, state="Training"))
+
+
+def test_a_configuration_that_is_no_yaml_is_told_where_it_is_looked_for(cluster, job, inputs, tmp_path):
+    cluster.kubeconfig.write_text("clusters: [\n\t{")
+
+    with pytest.raises(InputError, match="no cluster is configured: .*KUBECONFIG"):
+        submit(job, tmp_path / "one", inputs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from facesim.report import compare
+from facesim.report.answer import answer
 from facesim.report.html import render
 from facesim.report.plots import plots
 
@@ -66,6 +67,47 @@ def test_the_one_process_of_a_scaling_is_like_it_in_all_else(make_run, varied):
     ]
     assert sorted(used) == sorted([value] * 3 for value in values)
     assert [scale.reference.records[0].job.strategy for scale in found] == ["single"] * 2
+
+
+def played(make_run, factors, *, seeds=1):
+    """A process, and clusters of 1, 2 and 4 workers, whose hosts a machine played with these shares."""
+    shapes = [("single", 2), ("allreduce", 1), ("allreduce", 2), ("allreduce", 4)]
+    runs = []
+    for (strategy, workers), factor in zip(shapes, factors, strict=True):
+        for seed in range(seeds):
+            name = f"{strategy}-{workers}-{seed}"
+            run = make_run(strategy, seed, name=name, workers=workers, backend="docker", training_s=60.0 / workers)
+            run.record("emulation", cpu_factor=factor)
+            runs.append(run)
+    return runs
+
+
+def test_hosts_with_different_shares_of_a_machine_have_no_speed_up(make_run):
+    comparison = compare(played(make_run, (0.1125, 0.225, 0.1125, 0.05625)))
+
+    assert comparison.scales == ()
+    assert [contrast.training is None for contrast in comparison.contrasts] == [True, False, True]
+    assert [contrast.instance_s is None for contrast in comparison.contrasts] == [True, False, True]
+    (warning,) = (text for text in comparison.warnings if "share of hosts' processors" in text)
+    assert "0.225 for allreduce (1 worker); " in warning and "0.113 for single; " in warning.replace("0.112", "0.113")
+    assert "no statement about time (hosts were given different shares" in comparison.headlines[0].text
+    told = " ".join(finding.text for finding in answer(comparison))
+    assert "No statement about time is possible: hosts were given different shares" in told
+
+
+def test_hosts_with_the_same_share_of_a_machine_have_one(make_run):
+    comparison = compare(played(make_run, (0.5, 0.5, 0.5, 0.5)))
+
+    (scale,) = comparison.scales
+    assert scale.reference.label.startswith("single")
+    assert [point.workers for point in scale.points] == [1, 2, 4]
+    assert not [text for text in comparison.warnings if "share of hosts' processors" in text]
+
+
+def test_a_process_whose_host_had_another_share_is_no_reference(make_run):
+    (scale,) = compare(played(make_run, (0.1125, 0.5, 0.5, 0.5))).scales
+
+    assert scale.reference.label == "allreduce (1 worker)"
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ def test_a_folder_for_checkpoints_is_the_same_from_wherever_a_run_continues(tmp_
     monkeypatch.chdir(tmp_path)
 
     assert make_job(checkpoint_dir="kept").recovery.checkpoint_dir == str(tmp_path / "kept")
+    assert make_job(checkpoint_dir="").recovery.checkpoint_dir is None
 
 
 def test_none_means_the_default():

@@ -7,10 +7,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from facesim.backends.tasks import environment_of
+from facesim.backends import kernels
+from facesim.backends.kubernetes.manifests import kubernetes_job
+from facesim.backends.local import BACKEND as LOCAL
+from facesim.backends.training_job import Site, training_job_request
 from facesim.data.unseen import UnseenData
 from facesim.models.own import kept_in, source_file
 from facesim.preflight.inputs import Inputs, data_notices
@@ -18,6 +22,7 @@ from facesim.preflight.own_model import keep_own_model, own_model_notes
 from facesim.spec.job import changed_job, flat, make_job
 from facesim.spec.own_model import OwnModel
 from facesim.util.errors import InputError
+from tests.support.kernels import keep
 
 NETWORK = Path(__file__).parents[1] / "integration/own_network.py"
 
@@ -147,8 +152,34 @@ def test_commands_take_it_and_tell_the_closest_of_other_names(file):
     assert wrong.returncode == 2 and "paper-cnn" in wrong.stderr
 
 
-def test_its_processes_do_without_the_kernels_in_which_tensorflow_overwrites_memory(file):
-    network, known = make_job(model=f"{file}:build"), make_job()
+@pytest.mark.parametrize("asked", ["auto", "eigen", "default"])
+def test_its_processes_do_without_the_kernels_in_which_tensorflow_overwrites_memory(file, tmp_path, monkeypatch, asked):
+    """Whichever were measured to be the faster here, and wherever it is trained."""
+    monkeypatch.setattr(kernels, "_chosen", {})
+    keep(kernels="onednn")
+    data = tmp_path / "prepared"
+    data.mkdir()
+    (data / "dataset.json").write_text("{}")
+    given, folders = {"model": f"{file}:build", "kernels": asked}, {"data": data}
+    job, pods = make_job(**given), make_job(backend="kubernetes", **given)
 
-    assert environment_of(network) == environment_of(known) | {"TF_ENABLE_ONEDNN_OPTS": "0"}
-    assert "TF_ENABLE_ONEDNN_OPTS" not in environment_of(known)
+    here = LOCAL.render(job, tmp_path / "run", SimpleNamespace(folders=folders))
+    request = training_job_request(job, "one", folders, Site("a-role", "an-image", "a-bucket")).request
+    (group,) = kubernetes_job(pods, "one", folders).documents[0]["spec"]["replicatedJobs"]
+    (container,) = group["template"]["spec"]["template"]["spec"]["containers"]
+
+    in_pods = {one["name"]: one.get("value") for one in container["env"]}
+    environments = (here.environment, request["Environment"], in_pods)
+    found = [environment["TF_ENABLE_ONEDNN_OPTS"] for environment in environments]
+    assert found == ["0", "0", "0"]
+    assert {LOCAL.kernels(job), kernels.unmeasured(pods)} == {"eigen"}  # which is what the record says
+    assert not LOCAL.choose_kernels([job], print)
+
+
+def test_the_kernels_that_it_must_not_have_are_refused(file):
+    with pytest.raises(InputError, match="--kernels onednn is not possible with --model .*give --kernels eigen"):
+        LOCAL.kernels(make_job(model=f"{file}:build", kernels="onednn"))
+
+
+def test_another_framework_has_no_kernels_to_choose_for_it(file):
+    assert kernels.asked(make_job(model=f"{file}:build", framework="torch")) is None

@@ -10,9 +10,9 @@ import psutil
 import pytest
 
 from facesim.cli import main
-from facesim.preflight.checks import CHECKS, preflight
+from facesim.preflight.checks import CHECKS, Planned, preflight
 from facesim.runs.directory import Run
-from facesim.spec.job import Job, make_job
+from facesim.spec.job import Job, changed_job, make_job
 from facesim.util.disk import probe
 from facesim.util.errors import InputError
 
@@ -130,6 +130,20 @@ def test_what_is_looked_at_leaves_nothing(faces, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("backend", ["kubernetes", "sagemaker"])
+def test_a_folder_here_for_checkpoints_that_are_kept_elsewhere_is_refused(faces, tmp_path, backend):
+    options = {"data": str(faces), "backend": backend, **SMALL}
+    named = make_job(checkpoint_dir=str(tmp_path / "kept"), **options)
+
+    def wrong(job: Job) -> list[str]:
+        return [str(found) for found in CHECKS["writable"]([Planned(job, tmp_path / "runs" / "one")])]
+
+    (message,) = wrong(named)
+    assert f"means nothing to --backend {backend}" in message
+    assert wrong(changed_job(named, {"checkpoint_dir": ""})) == []
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_spot_trace_that_is_gone_is_told_before_a_run_goes_on(faces, tmp_path, capsys):
     trace = tmp_path / "trace.csv"
     trace.write_text("0,add,a\n60000,remove,a\n")
@@ -172,3 +186,24 @@ def test_a_probe_that_fails_removes_what_it_made(tmp_path, blocked):
         probe(tmp_path / "new" / ("x" * 300), 10)
 
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("place", ["run", "room", "faults", "pretrained", "trace", "list"])
+def test_a_path_that_cannot_be_looked_at_is_told_as_what_it_was_given_for(faces, tmp_path, large_disk, capsys, place):
+    """Python raises for some of them: a name that is too long, or one in a folder that this user may not enter."""
+    unseen, words = tmp_path / ("x" * 300), ["run", "--data", str(faces), "--image-size", "32", "--output"]
+    faults = tmp_path / "faults.toml"
+    faults.write_text('[[fault]]\nkind = "fill"\nat_s = 1\n')
+    given = {
+        "run": ([*words, unseen / "runs"], "cannot write the run directory"),
+        "room": ([*words, unseen / "runs", "--dry-run"], "cannot write the run directory"),
+        "faults": ([*words, unseen / "runs", "--faults", faults], "fill would take"),
+        "pretrained": ([*words, tmp_path, "--pretrained", unseen], f"cannot read {unseen}"),
+        "trace": ([*words, tmp_path, "--spot", "--spot-trace", unseen], "--spot-trace"),
+        "list": (["list", unseen], f"cannot read {unseen}"),
+    }
+    arguments, message = given[place]
+
+    told = refusal(capsys, *arguments)
+
+    assert message in told and "ended unexpectedly" not in told

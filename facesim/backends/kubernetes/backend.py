@@ -15,22 +15,28 @@ from facesim.backends.kubernetes.manifests import (
     LABELS,
     TAGS,
     KubernetesJob,
+    all_hosts,
     checkpoints_folder,
     jobset_name,
     kubernetes_job,
 )
-from facesim.backends.kubernetes.pods import PodLogs, disruption_of, host_of, is_over, lines_of, nanoseconds, trouble_of
+from facesim.backends.kubernetes.pods import PodLogs, disruption_of, is_over, lines_of, nanoseconds, trouble_of
 from facesim.backends.kubernetes.storage_s3 import S3Storage
+from facesim.backends.remote_job import was_made
 from facesim.preflight.inputs import Inputs
 from facesim.runs.directory import Run
 from facesim.runs.events import Submitted
 from facesim.runs.states import RunState
 from facesim.spec.backends import Kubernetes
 from facesim.spec.job import Job
+from facesim.spec.options import flag
 from facesim.util.errors import FacesimError, InputError
 
 #: How often what hosts print is asked for.
 _LOGS_EVERY_S = 1.0
+
+#: Options that say where a JobSet, and its checkpoints, are.
+_PLACE = ("kube_context", "namespace", "storage", "storage_claim")
 
 
 class KubernetesBackend(Backend):
@@ -46,6 +52,7 @@ class KubernetesBackend(Backend):
         lives = sum(isinstance(event, Submitted) for event in run.events())
         before = run.plan() if lives else {}
         if before.get("documents"):
+            _check_same_place(run, job)
             _check_ended(run, _cluster(job.backend))
         checkpoints = checkpoints_folder(before) if before.get("documents") else None
         return kubernetes_job(job, jobset_name(directory, again=lives), inputs.folders, checkpoints=checkpoints)
@@ -81,15 +88,21 @@ class KubernetesBackend(Backend):
             yield Finding("cluster", "fail", str(error))
             return
         modes, hosts = claim["spec"].get("accessModes", []), sum(count for _, count in job.groups)
-        if hosts > 1 and "ReadWriteMany" not in modes:
-            yield Finding(
-                "claim",
-                "note",
-                f"{where.storage_claim} is {', '.join(modes)}: the {hosts} pods of a job have to be on one node, where "
-                "ReadWriteMany lets them be on several",
+        phase, notes = claim.get("status", {}).get("phase", "unknown"), []
+        if phase != "Bound":
+            notes.append(
+                f"{where.storage_claim} is {phase}, and has no volume: some claims get one once a pod uses them; of "
+                f"others `kubectl describe pvc {where.storage_claim}` says why"
             )
-        else:
-            yield Finding("claim", "ok", f"{where.storage_claim}, {claim.get('status', {}).get('phase', 'unknown')}")
+        if hosts > 1 and "ReadWriteMany" not in modes:
+            notes.append(
+                f"{where.storage_claim} is {', '.join(modes)}: the {hosts} pods of a job have to be on one node, where "
+                "ReadWriteMany lets them be on several"
+            )
+        for note in notes:
+            yield Finding("claim", "note", note)
+        if not notes:
+            yield Finding("claim", "ok", f"{where.storage_claim}, {phase}")
 
     def attach(self, target: Target, output: Path) -> Attached:
         """A JobSet that has ended is followed, too, until its results are here."""
@@ -145,9 +158,9 @@ class KubernetesBackend(Backend):
         except MissingError:
             yield from super().logs(target, source, follow)
             return
+        if source is not None and source not in (hosts := all_hosts(_run(target).job(), name)):
+            raise InputError(f"{name} has no host {source!r}; there are {', '.join(hosts)}")
         if not follow or over:
-            if source is not None and pods and source not in (hosts := sorted(map(host_of, pods))):
-                raise InputError(f"{name} has no host {source!r}; there are {', '.join(hosts)}")
             for pod in pods:
                 yield from (line for line in lines_of(cluster, pod) if source in (None, line.source))
             return
@@ -232,6 +245,27 @@ def _status(jobset: dict[str, Any], backend: Any) -> dict[str, Any]:
         "began_unix_s": nanoseconds(metadata["creationTimestamp"]) / 1e9,
         "tags": json.loads(metadata.get("annotations", {}).get(TAGS, "{}")),
     }
+
+
+def _check_same_place(run: Run, job: Job) -> None:
+    """Look whether `job` goes on where the run was a JobSet before, which may still run and has its checkpoints there.
+
+    Raises:
+        InputError: it would go on in another place.
+    """
+    before = run.job().backend
+    for name in _PLACE if was_made(run) else ():
+        there, here = getattr(before, name), getattr(job.backend, name)
+        if there != here:
+            how = f"without {flag(name)}" if there is None else f"with {flag(name)} {there}"
+            raise InputError(
+                f"{run.directory} was made {how}: its JobSet may go on there, and its checkpoints are there, not where "
+                f"{flag(name)} {here} leads; leave that out, or start a new run",
+                field=name,
+                value=here,
+                allowed=[there],
+                remedy="leave that out, or start a new run",
+            )
 
 
 def _check_ended(run: Run, cluster: Cluster) -> None:

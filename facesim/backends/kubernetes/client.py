@@ -62,6 +62,7 @@ class Cluster:
             InputError: it cannot be used any more.
         """
         try:
+            import yaml
             from kubernetes import client, config
         except ImportError:
             raise InputError(
@@ -71,11 +72,11 @@ class Cluster:
         # Not `load_config`, which prints, and reads KUBECONFIG once.
         file = os.environ.get("KUBECONFIG") or "~/.kube/config"
         try:
-            if "KUBERNETES_SERVICE_HOST" in os.environ and not Path(file).expanduser().exists():
+            if "KUBERNETES_SERVICE_HOST" in os.environ and not os.path.exists(Path(file).expanduser()):
                 config.load_incluster_config(client_configuration=configuration)
             else:
                 config.load_kube_config(file, self._context, client_configuration=configuration)
-        except (config.ConfigException, OSError, ValueError, TypeError, KeyError) as error:
+        except (config.ConfigException, yaml.YAMLError, OSError, ValueError, TypeError, KeyError) as error:
             raise InputError(
                 f"no cluster is configured: {one_line(str(error))}; KUBECONFIG, or ~/.kube/config, is the file with "
                 "clusters (`kubectl config view` shows it), and --kube-context names one of them"

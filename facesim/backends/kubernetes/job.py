@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from facesim.backends.base import LeftRunning
-from facesim.backends.collect_results import collect_results
+from facesim.backends.collect_results import collect_results, set_aside
 from facesim.backends.due import Due
 from facesim.backends.kubernetes.client import (
     Cluster,
@@ -20,7 +20,7 @@ from facesim.backends.kubernetes.client import (
     MissingError,
     RefusedError,
 )
-from facesim.backends.kubernetes.manifests import ATTEMPT_LABEL, STOPPED, KubernetesJob, checkpoints_folder
+from facesim.backends.kubernetes.manifests import ATTEMPT_LABEL, STOPPED, KubernetesJob, all_hosts, checkpoints_folder
 from facesim.backends.kubernetes.pods import (
     End,
     PodLogs,
@@ -86,8 +86,10 @@ class JobSetJob(RemoteJob):
         self._pending: dict[str, float] = {}  # by pod: since when something keeps it from starting
         self._pending_reasons: set[str] = set()
         if request is None:
-            for log in run.logs.glob(f"{name}-*.log"):
-                log.unlink()  # read again from the beginning
+            # Read again from the beginning; but the cluster has not any more what pods printed that were taken away.
+            for log in map(run.log_file, all_hosts(self._job, name)):
+                if log.exists():
+                    set_aside(log)
 
     def events(self, tick_s: float) -> Iterator[Event | None]:
         """As `Execution.events`. `uploaded` for each file, `jobset` once it exists, `pod_pending` for what keeps a pod

@@ -190,6 +190,11 @@ def hosts_of(job: Job, name: str) -> dict[str, list[str]]:
     return {group: [_host(name, group, index) for index in range(count)] for group, _, count in _groups(job)}
 
 
+def all_hosts(job: Job, name: str) -> list[str]:
+    """The same, of all groups."""
+    return [host for members in hosts_of(job, name).values() for host in members]
+
+
 def _host(name: str, group: str, index: int | str) -> str:
     return f"{name}-{group}-0-{index}.{name}"
 
@@ -229,14 +234,14 @@ def _pod(
     """The template of a group's pods, whose instance type is `kind`."""
     where = job.backend
     assert isinstance(where, Kubernetes)
-    hosts = hosts_of(job, name)
+    groups = hosts_of(job, name)
     contract = {
         "hyperparameters": {JOB: job_json(job)},
         "inputdataconfig": {channel: {} for channel in channels},
         "resourceconfig": {
             "current_instance_type": kind,
-            "hosts": [host for members in hosts.values() for host in members],
-            "instance_groups": [{"instance_group_name": each, "hosts": members} for each, members in hosts.items()],
+            "hosts": all_hosts(job, name),
+            "instance_groups": [{"instance_group_name": each, "hosts": members} for each, members in groups.items()],
         },
     }
     environment = {

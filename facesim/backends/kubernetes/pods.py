@@ -5,12 +5,13 @@ Of a pod's status, Kubernetes: "Pod Lifecycle", "Disruptions" (the condition Dis
 
 from __future__ import annotations
 
-import calendar
 import math
 import queue
+import re
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from facesim.backends.base import Line
@@ -41,11 +42,13 @@ _ADVICE = {
     "for a private registry --service-account names an account with its imagePullSecrets",
     "never": "--pull-policy Never is for an image that is on every node already: {image} is not",
 }
-#: What keeps a pod from getting a node, by words of the scheduler's message.
+#: What keeps a pod from getting a node, by words of the scheduler's message in lower case.
 _UNSCHEDULED = (
+    ("unbound", _PATIENCE_S,
+     "the claim that --storage-claim names has no volume yet: `kubectl describe pvc` says why"),
     ("persistentvolumeclaim", _PATIENCE_S,
      "--storage-claim names a claim of the namespace, which docs/backends.md shows how to make"),
-    ("Insufficient", math.inf,
+    ("insufficient", math.inf,
      "it starts when nodes have so much free: wait, or give fewer --workers, a smaller --instance-type, --pod-cpus or "
      "--pod-memory-gib"),
     ("node affinity", math.inf, "does any node have the labels of --node-selector?"),
@@ -111,12 +114,12 @@ def trouble_of(pod: dict[str, Any]) -> Trouble | None:
             continue
         patience_s, advice = _WAITING[reason]
         image = pod["spec"]["containers"][0]["image"]
-        parts = [f"{reason}: {one_line(waiting.get('message', ''))}".rstrip(": "), _ADVICE.get(advice, "")]
-        return Trouble("; ".join(filter(None, parts)).format(image=image), patience_s)
+        why = f"{reason}: {one_line(waiting.get('message', ''))}".rstrip(": ")
+        return Trouble("; ".join(filter(None, (why, _ADVICE.get(advice, "").format(image=image)))), patience_s)
     for condition in _conditions(pod):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             message = one_line(condition.get("message", "no node takes it"))
-            patience_s, advice = next((s, advice) for words, s, advice in _UNSCHEDULED if words in message)
+            patience_s, advice = next((s, advice) for words, s, advice in _UNSCHEDULED if words in message.lower())
             return Trouble(f"{message}; {advice}", patience_s)
     return None
 
@@ -208,8 +211,18 @@ def _lines(pieces: Iterable[bytes]) -> Iterator[tuple[int, str]]:
             yield nanoseconds(stamp), text
 
 
+#: A time as logs and documents have it: whole seconds, a fraction of one, and how far the clock is from UTC.
+_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)")
+
+
 def nanoseconds(stamp: str) -> int:
-    """Since 1970, of an RFC 3339 time in UTC with or without a fraction: 2026-11-23T05:13:11.417778904Z."""
-    whole, _, fraction = stamp.rstrip("Z").partition(".")
-    seconds = calendar.timegm(time.strptime(whole, "%Y-%m-%dT%H:%M:%S"))
-    return seconds * 10**9 + int(fraction.ljust(9, "0")[:9] or 0)
+    """Since 1970, of an RFC 3339 time: 2026-11-23T05:13:11.417778904Z, or with the node's own +01:00 for the Z.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if (match := _TIME.fullmatch(stamp)) is None:
+        raise ValueError(f"{stamp!r} is no time")
+    whole, fraction, offset = match.groups()
+    seconds = int(datetime.fromisoformat(whole + offset.replace("Z", "+00:00")).timestamp())
+    return seconds * 10**9 + int((fraction or "").ljust(9, "0")[:9])

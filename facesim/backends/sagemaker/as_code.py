@@ -8,13 +8,18 @@ import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from facesim.backends.training_job import TrainingJob
+from facesim.backends.sagemaker.storage import encryption
+from facesim.backends.training_job import ENTRYPOINT, TrainingJob
+from facesim.spec.backends import AWS_IMAGE
+from facesim.util.errors import InputError
 
 _PREPARED = "Its inputs are the folders that facesim prepared on this machine; they go up first."
 
 
 def boto3_code(made: TrainingJob, region: str) -> str:
     """A Python program with boto3 alone: exactly the request."""
+    given = encryption(made.kms_key)
+    extra = f", ExtraArgs={given!r}" if given else ""
     return f'''"""Runs the training job {made.name}. {_PREPARED}"""
 
 from pathlib import Path
@@ -28,20 +33,16 @@ s3 = boto3.client("s3", region_name={region!r})
 for uri, folder in uploads.items():
     bucket, _, prefix = uri.removeprefix("s3://").partition("/")
     for file in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
-        s3.upload_file(str(file), bucket, prefix + file.relative_to(folder).as_posix())
+        s3.upload_file(str(file), bucket, prefix + file.relative_to(folder).as_posix(){extra})
 print(boto3.client("sagemaker", region_name={region!r}).create_training_job(**request)["TrainingJobArn"])
 '''
 
 
 def cli_code(made: TrainingJob, region: str) -> str:
     """A shell script with AWS' command line: exactly the request."""
-    copies = [
-        shlex.join(["aws", "s3", "cp", "--region", region, "--recursive", str(folder), uri])
-        for uri, folder in made.uploads.items()
-    ]
     create = ["aws", "sagemaker", "create-training-job", "--region", region, "--cli-input-json"]
     lines = [
-        "#!/bin/sh", f"# Runs the training job {made.name}. {_PREPARED}", "set -e", *copies,
+        "#!/bin/sh", f"# Runs the training job {made.name}. {_PREPARED}", "set -e", *_copies(made, region),
         f"{shlex.join(create)} {shlex.quote(json.dumps(made.request, indent=1))}",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
@@ -50,8 +51,18 @@ def cli_code(made: TrainingJob, region: str) -> str:
 def modeltrainer_code(made: TrainingJob, region: str) -> str:
     """A Python program with SageMaker's SDK 3, whose ModelTrainer runs the image by its own entrypoint, with `train` as
     argument, and gives the job another name.
+
+    Raises:
+        InputError: the image has no facesim, which another entrypoint brings into it.
     """
     request = made.request
+    if request["AlgorithmSpecification"]["ContainerEntrypoint"] != ENTRYPOINT:
+        raise InputError(
+            f"--format modeltrainer does not go with --image {AWS_IMAGE}: ModelTrainer runs an image by its own "
+            "entrypoint, and that one is without facesim; give facesim's image, or --format boto3 or cli",
+            field="image",
+            value=AWS_IMAGE,
+        )
     resources, output = request["ResourceConfig"], request["OutputDataConfig"]
     groups = [f"InstanceGroup({_arguments(group)})" for group in resources.get("InstanceGroups", [])]
     compute = {name: value for name, value in resources.items() if name != "InstanceGroups"}
@@ -92,7 +103,7 @@ def modeltrainer_code(made: TrainingJob, region: str) -> str:
     if "TensorBoardOutputConfig" in request:
         shown = _arguments(request["TensorBoardOutputConfig"])
         further += f".with_tensorboard_output_config(TensorBoardOutputConfig({shown}))"
-    copies = "".join(f"#   aws s3 cp --recursive {folder} {uri}\n" for uri, folder in made.uploads.items())
+    copies = "".join(f"#   {copy}\n" for copy in _copies(made, region))
     return f'''"""Runs the training job {made.name} by SageMaker's SDK (pip install 'sagemaker>=3').
 
 {_PREPARED}
@@ -121,6 +132,15 @@ FORMATS: Mapping[str, Callable[[TrainingJob, str], str]] = {
     "modeltrainer": modeltrainer_code,
     "cli": cli_code,
 }
+
+
+def _copies(made: TrainingJob, region: str) -> list[str]:
+    """Commands of AWS' own that upload what a job reads, encrypted as facesim itself does."""
+    key = ["--sse", "aws:kms", "--sse-kms-key-id", made.kms_key] if made.kms_key else []
+    return [
+        shlex.join(["aws", "s3", "cp", "--region", region, *key, "--recursive", str(folder), uri])
+        for uri, folder in made.uploads.items()
+    ]
 
 
 def _source(given: Mapping[str, Any]) -> str:

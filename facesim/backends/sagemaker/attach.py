@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 from facesim.backends.sagemaker.calls import describe
@@ -26,7 +27,7 @@ def open_run(account: Account, name: str, place: Path, backend: BackendSpec | No
         InputError: it is no training job of facesim's.
         AwsError: there is none of that name.
     """
-    for run in find_runs([place]) if place.exists() and any(place.rglob("job.json")) else []:
+    for run in find_runs([place]) if os.path.exists(place) and any(place.rglob("job.json")) else []:
         try:
             request = run.plan().get("CreateTrainingJob")
         except InputError:

@@ -13,6 +13,7 @@ from typing import Any
 from facesim.backends.base import Attached, Backend, Cancelled, Finding, Line, Status, Target
 from facesim.backends.emulation import takes_all_hosts
 from facesim.backends.kernels import unmeasured
+from facesim.backends.remote_job import was_made
 from facesim.backends.sagemaker import tuning
 from facesim.backends.sagemaker.advice import DeniedError, RefusedError
 from facesim.backends.sagemaker.attach import open_run
@@ -28,16 +29,18 @@ from facesim.backends.sagemaker.rules import broken_rules, unlike_described
 from facesim.backends.sagemaker.session import Account, asking, redacted
 from facesim.backends.sagemaker.site import site_of
 from facesim.backends.sagemaker.status import listed, status_of
+from facesim.backends.sagemaker.storage import split
 from facesim.backends.training_job import TrainingJob, job_name, training_job_request
 from facesim.billing.catalogue import foreign_prices
 from facesim.data.unseen import UnseenData
 from facesim.preflight.inputs import Inputs, prepare_inputs
 from facesim.preflight.memory import head_memory
 from facesim.runs.directory import Run
-from facesim.runs.events import Submitted
+from facesim.runs.events import Submitted, TrainingJobCreated
 from facesim.runs.states import RunState, state_of_sagemaker
 from facesim.spec.backends import BackendSpec
 from facesim.spec.job import Job
+from facesim.spec.options import flag
 from facesim.util.errors import FacesimError, InputError
 
 #: How often what hosts print is asked for.
@@ -65,6 +68,8 @@ class SageMakerBackend(Backend):
         # A run that goes on is another training job, with the checkpoints of the first.
         lives = sum(isinstance(event, Submitted) for event in run.events())
         if lives:
+            if not names.placeholders:  # else nobody knows yet where it would run
+                _check_same_place(run, names.region, site.bucket)
             _check_ended(run, Account(job.backend.region))
         name = job_name(directory, again=lives)
         checkpoint_bytes = _checkpoint_bytes(job, len(inputs.data.names))
@@ -73,7 +78,7 @@ class SageMakerBackend(Backend):
             name,
             inputs.folders,
             site,
-            checkpoints_uri=_checkpoints_of(run),
+            checkpoints_uri=_checkpoints_in(site.bucket, run),
             checkpoint_bytes=checkpoint_bytes,
             unseen_bytes=_unseen_bytes(inputs, site.input_mode),
         )
@@ -222,6 +227,36 @@ def _checkpoints_of(run: Run) -> str | None:
     """Where the training job that a run had before has its checkpoints; None if it had none."""
     request = run.plan().get("CreateTrainingJob")
     return request.get("CheckpointConfig", {}).get("S3Uri") if isinstance(request, dict) else None
+
+
+def _checkpoints_in(bucket: str, run: Run) -> str | None:
+    """The same in a bucket: what was to be kept in another never came to be there, for AWS took no such job."""
+    uri = _checkpoints_of(run)
+    return uri if uri and split(uri)[0] == bucket else None
+
+
+def _check_same_place(run: Run, region: str, bucket: str) -> None:
+    """Look whether a run goes on where it was a training job before: that may go on there, and its checkpoints are
+    there.
+
+    Raises:
+        InputError: it would go on in another region, or with another bucket.
+    """
+    if not was_made(run):
+        return
+    regions = [event.region for event in run.events() if isinstance(event, TrainingJobCreated)]
+    made_in = regions[-1] if regions else run.job().backend.region
+    kept_in, _ = split(_checkpoints_of(run) or "")
+    for option, there, here in (("region", made_in, region), ("bucket", kept_in, bucket)):
+        if there and there != here:
+            raise InputError(
+                f"{run.directory} was made with {flag(option)} {there}: its training job may go on there, and its "
+                f"checkpoints are there, not in {here}; give {flag(option)} {there}, or start a new run",
+                field=option,
+                value=here,
+                allowed=[there],
+                remedy=f"give {flag(option)} {there}, or start a new run",
+            )
 
 
 def _check_ended(run: Run, account: Account) -> None:

@@ -162,7 +162,7 @@ def send_inputs(account: Account, made: TrainingJob, bucket_owner: str | None) -
     if made.placeholders:
         raise InputError(f"{made.name} cannot be sent: {'; '.join(made.placeholders)}")
     owner = bucket_owner or account.id
-    s3, key = account.client("s3"), made.request["OutputDataConfig"].get("KmsKeyId")
+    s3, key = account.client("s3"), made.kms_key
     with asking(f"use the S3 bucket {made.bucket}"):
         have_bucket(s3, made.bucket, account.region, owner)
     for uri, folder in made.uploads.items():

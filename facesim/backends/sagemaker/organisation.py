@@ -102,8 +102,8 @@ def _files() -> list[Path]:
         if named and named.startswith("s3://"):
             raise InputError(f"{variable} names {named}, and facesim reads files alone: copy it, and name the copy")
         path = Path(named) if named else folder
-        file = path / "config.yaml" if path.is_dir() else path
-        if file.is_file():
+        file = path / "config.yaml" if os.path.isdir(path) else path
+        if os.path.isfile(file):
             files.append(file)
         elif named:
             raise InputError(f"{variable} names {named}, which is not there; name a config.yaml, or its folder")

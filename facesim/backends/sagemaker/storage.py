@@ -97,8 +97,7 @@ def upload(s3: Any, folder: Path, uri: str, kms_key: str | None = None, owner: s
         for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, **_expected(owner))
         for entry in page.get("Contents", [])
     }
-    encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key} if kms_key else {}
-    extra = {**_expected(owner), **encryption}
+    extra = {**_expected(owner), **encryption(kms_key)}
     with create_transfer_manager(s3, TransferConfig()) as manager:  # left early, it cancels what it does
         for file in sorted(path for path in folder.rglob("*") if path.is_file()):
             key, size = prefix + file.relative_to(folder).as_posix(), file.stat().st_size
@@ -111,6 +110,11 @@ def upload(s3: Any, folder: Path, uri: str, kms_key: str | None = None, owner: s
                 time.sleep(_TELL_EVERY_S)
             future.result()
             yield Sent(file, size, size, True)
+
+
+def encryption(kms_key: str | None) -> dict[str, str]:
+    """What has S3 encrypt an object that is uploaded with a key of the user's, if there is one."""
+    return {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key} if kms_key else {}
 
 
 _TELL_EVERY_S = 0.1

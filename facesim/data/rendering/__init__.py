@@ -14,6 +14,7 @@ may round differently by one; where bytes must be equal everywhere, copy the ima
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -106,7 +107,7 @@ def render_folder(spec: RenderSpec, out: Path, progress: Progress | None = None)
     from PIL import Image
 
     out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if os.path.exists(out) and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} already exists and is not an empty folder. Name a new folder.")
     pictures = (picture for batch in render_batches(spec, progress) for picture in batch)
     try:
