@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from facesim.report.rows import Row
+from facesim.report.rows import Row, unlike_hosts
 from facesim.report.statistics import Difference, Outcome
 from facesim.report.verdict import (
     ALARM,
@@ -130,7 +130,7 @@ def _fastest(rows: Sequence[Row]) -> Iterator[Finding]:
         if len(timed) > 1:
             yield Finding("training time", "No statement about time is possible: other load disturbed these runs.")
         return
-    if len({row.cpu_factors for row in mean_s if row.cpu_factors}) > 1:
+    if unlike_hosts(mean_s):
         yield Finding("training time", f"No statement about time is possible: {UNLIKE_HOSTS}.")
         return
     fastest, slowest = (pick(mean_s, key=mean_s.__getitem__) for pick in (min, max))

@@ -40,9 +40,9 @@ class Phase(NamedTuple):
 
 @dataclass(frozen=True)
 class ForecastCheck:
-    """One run against its forecast. `within`: its total time lies in the 80 % interval; None where `not_judged` says why
-    the run says nothing of how right the forecast is. `before`: the forecast was made before the run began. `phases` are
-    those that both have.
+    """One run against its forecast. `within`: its total time lies in the 80 % interval; None where the run does not
+    show how right the forecast is, for the reason `not_judged`. `before`: the forecast was made before the run
+    began. `phases` are those that both have.
     """
 
     label: str

@@ -70,7 +70,7 @@ class ForecastRecord(Record):
         return self.images_per_s * self.update_s / self.update_with_drain_s
 
     def why_not_judged_by(self, job: JobFields, events: Sequence[Event], result: Result) -> str | None:
-        """Why a run, of `job` in the end, says nothing of how right the forecast is, as a clause; None where it does."""
+        """Why a run, in the end of `job`, does not show how right the forecast is, as a clause; None where it does."""
         begun = [event for event in events if isinstance(event, Submitted)]
         frameworks = dict.fromkeys([*(each.framework for each in begun if each.framework), job.framework])
         if [*frameworks] != [self.framework]:
