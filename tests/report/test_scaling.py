@@ -8,6 +8,7 @@ from facesim.report import compare
 from facesim.report.answer import answer
 from facesim.report.html import render
 from facesim.report.plots import plots
+from facesim.report.plots.overview import time_and_cost
 
 
 @pytest.fixture
