@@ -46,7 +46,7 @@ class _Point(NamedTuple):
     def not_compared(self) -> str | None:
         if self.row.audit == "apart":
             return "trained apart"
-        return None if self.row.undisturbed("total_s") else "disturbed"
+        return None if self.row.is_forecast or self.row.undisturbed("total_s") else "disturbed"
 
     @property
     def label(self) -> str:
