@@ -263,7 +263,7 @@ def sort(
     far = _SORTING_FAR if far is None and threshold is None else far
     sorting = _recognizer(run_directory).sort(gallery, photos, None if dry_run else output, threshold, far, links)
     if as_json:
-        echo_json([decision.to_json() for decision in sorting.decisions])
+        echo_json(sorting.to_json())
         return
     for decision in sorting.decisions if dry_run else sorting.left_out:
         similarity = "" if decision.similarity is None else f" ({decision.closest} {decision.similarity:.3f})"

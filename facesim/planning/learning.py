@@ -23,7 +23,7 @@ from facesim.planning.saved import (
 )
 from facesim.runs.directory import Run
 from facesim.runs.forecasts import ForecastRecord
-from facesim.runs.records import Result
+from facesim.runs.records import JobFields, Result
 from facesim.runs.states import Measurement, RunState
 from facesim.spec.strategies import known_strategy
 from facesim.util.errors import InputError
@@ -146,7 +146,7 @@ def keep(learnt: Learnt) -> list[str]:
 def _lesson(run: Run) -> Lesson | str:
     """What a run teaches, or why it teaches nothing."""
     try:
-        result, record = run.result(), run.forecast()
+        result, record, job, events = run.result(), run.forecast(), JobFields.read(run.job_file), run.events()
     except InputError as error:
         return str(error)
     update_s = measured_update_s(result) if result else None
@@ -159,14 +159,8 @@ def _lesson(run: Run) -> Lesson | str:
         why = "nothing was forecast of it"
     elif record.shape != (shape := _shape(run)):
         why = f"its forecast is of {record.shape}, and it ran as {shape}"
-    elif result.sync_audit.verdict == "apart" and run.job().strategy.trains_together():
-        why = "its replicas did not train together"
-    elif record.framework != run.job().framework:
-        why = f"its forecast is of {record.framework}, and {run.job().framework} trained it"
-    elif run.job().faults:
-        why = "its faults disturbed it (--faults)"
-    elif result.disturbances:
-        why = f"it was disturbed: {' and '.join(result.disturbances)}"
+    elif unlike := record.why_not_judged_by(job, events, result):
+        why = unlike
     elif update_s is None:
         why = "how long its updates took was not measured"
     if why or result is None or record is None or update_s is None:

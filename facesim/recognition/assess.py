@@ -103,7 +103,7 @@ def assess_pairs(
         *([f"without {itself:,} of an image with itself"] if itself else []),
     ]
     return {
-        "data": printable(str(folder)),
+        "data": printable(str(folder if folder.name not in ("", "..") else folder.resolve())),  # `.` says not which
         "source": tuple(printable(os.path.realpath(each)) for each in (folder, path)),
         "pairs": printable(", ".join([path.name, *notes])),
         **({} if listed.people is None else {"people": listed.people}),

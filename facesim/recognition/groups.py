@@ -96,8 +96,10 @@ def with_groups(data: PreparedData, path: Path) -> PreparedData:
         raise InputError(f"{path} holds {listed}; the columns label and group are needed, one line an identity")
     group_of: dict[str, str | None] = {}
     for line, row in rows:
-        label = printable(unicodedata.normalize("NFC", row["label"]))
+        label = printable(unicodedata.normalize("NFC", row.get("label", "")))
         group = printable(unicodedata.normalize("NFC", row.get("group", ""))) or None
+        if not label:
+            raise InputError(f"{path} line {line}: label is empty; write whose group the line says, or remove it")
         if group_of.setdefault(label, group) != group:
             raise InputError(f"{path} line {line}: {label} has two groups; give each identity one")
     if not group_of.keys() & set(data.names):

@@ -26,6 +26,7 @@ from facesim.recognition.sorting import Sorting, sort_photos
 from facesim.recognition.verification_set import SUFFIX as VERIFICATION_SUFFIX
 from facesim.runs.evaluations import Evaluation
 from facesim.runs.states import RunState
+from facesim.spec.data import DataSpec
 from facesim.spec.own_model import OwnModel
 from facesim.util.disk import writing_to
 from facesim.util.errors import FacesimError, InputError, doing
@@ -455,8 +456,9 @@ def _refuse(given: Mapping[str, Path | str | None], what: str) -> None:
 
 def _of_others(job: Job, data: str, features: Mapping[str, str | None]) -> Job:
     """A job as this one with other people's data: how the run's own data is read and split says nothing of that."""
-    others_are = {"data": data, "test": None, "split": "random", "test_part": "test", "subset": None, "cache": "memory"}
     # Of a single image there is nothing to compare with; built-in data sets know themselves whom they leave out.
     least = None if data in DATASETS else 2
-    experiment = job.experiment.model_copy(update={**others_are, **features, "min_images": least})
+    others = DataSpec.of({"data": data, "split": "random", "min_images": least, **features})
+    read = others.model_dump(exclude={"image_size", "channels", "seed"})  # by which the network was trained
+    experiment = job.experiment.model_copy(update={**read, "cache": "memory"})
     return job.model_copy(update={"experiment": experiment})

@@ -82,6 +82,11 @@ class Sorting(NamedTuple):
     def left_out(self) -> tuple[Decision, ...]:
         return tuple(one for one in self.decisions if one.problem)
 
+    def to_json(self) -> list[dict[str, Any]]:
+        """The decisions, each with the threshold and the notes that it stands on."""
+        basis = {"threshold": self.basis.threshold, "notes": list(self.basis.notes)}
+        return [{**one.to_json(), **basis} for one in self.decisions]
+
     def csv(self) -> str:
         """The decisions as a table, of which no spreadsheet takes a name for a formula."""
         table = io.StringIO()

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from facesim.report.rows import Row
-from facesim.report.statistics import Outcome
+from facesim.report.rows import Row, unlike_hosts
+from facesim.report.statistics import Difference, Outcome
 from facesim.report.verdict import (
     ALARM,
     UNLIKE_HOSTS,
@@ -63,7 +63,7 @@ def answer(comparison: Comparison) -> tuple[Finding, ...]:
     elif len(ran) == 1:
         stated = [*map(_time, ran), *map(_accuracy, ran)]
     else:
-        stated = [*_fastest(rows), *_accuracies(ran)]
+        stated = [*_fastest(rows), *_accuracies(comparison, ran)]
     sentences = [
         *_alarms(rows),
         *stated,
@@ -130,7 +130,7 @@ def _fastest(rows: Sequence[Row]) -> Iterator[Finding]:
         if len(timed) > 1:
             yield Finding("training time", "No statement about time is possible: other load disturbed these runs.")
         return
-    if len({row.cpu_factors for row in mean_s if row.cpu_factors}) > 1:
+    if unlike_hosts(mean_s):
         yield Finding("training time", f"No statement about time is possible: {UNLIKE_HOSTS}.")
         return
     fastest, slowest = (pick(mean_s, key=mean_s.__getitem__) for pick in (min, max))
@@ -157,37 +157,53 @@ def _accuracy(contrast: Contrast) -> Finding:
     return Finding("held-out accuracy", f"Held-out accuracy: {both}; {accuracy_in_short(contrast.accuracy)}.")
 
 
-def _accuracies(contrasts: Sequence[Contrast]) -> Iterator[Finding]:
-    means = [
-        estimate.mean
-        for row in dict.fromkeys(side for contrast in contrasts for side in (contrast.reference, contrast.row))
-        if (estimate := row.estimate("held_out_accuracy"))
-    ]
-    compared = [contrast for contrast in contrasts if contrast.accuracy is not None]
+def _accuracies(comparison: Comparison, contrasts: Sequence[Contrast]) -> Iterator[Finding]:
+    """The ends of many rows' accuracies, of those together that were tested on the same images, which have one
+    reference.
+    """
+    compared_with: dict[Row, list[tuple[Row, Difference]]] = {}
+    for contrast in contrasts:
+        if contrast.accuracy is not None:
+            compared_with.setdefault(contrast.reference, []).append((contrast.row, contrast.accuracy))
+    stated = []
+    for reference, compared in compared_with.items():
+        if ends := _ends([reference, *(row for row, _ in compared)]):
+            letter = comparison.test_of(reference)
+            stated.append(f"{ends}{f' on images {letter}' if letter else ''}: {_differences(reference, compared)}")
+    if stated and len(comparison.tests) > 1:
+        stated.append("those on different images are not compared")
+    every = dict.fromkeys(side for contrast in contrasts for side in (contrast.reference, contrast.row))
+    if not stated and (ends := _ends([*every])):
+        stated = [f"{ends}: not compared, the test images differ"]
+    if stated:
+        yield Finding("held-out accuracy", f"Held-out accuracies are {'; '.join(stated)}.")
+
+
+def _ends(rows: Sequence[Row]) -> str | None:
+    """The lowest and the highest of the rows' mean accuracies; None where fewer than two have one."""
+    means = [estimate.mean for row in rows if (estimate := row.estimate("held_out_accuracy"))]
     if len(means) < 2:
-        return
+        return None
     ends = dict.fromkeys(percent(end) for end in (min(means), max(means)))
-    text = f"Held-out accuracies are {'all ' if len(ends) == 1 else ''}{' to '.join(ends)}"
+    return f"{'all ' if len(ends) == 1 else ''}{' to '.join(ends)}"
+
+
+def _differences(reference: Row, compared: Sequence[tuple[Row, Difference]]) -> str:
+    """Which rows' accuracies differ from their reference's, as a clause."""
+    if all(accuracy.outcome is Outcome.TOO_FEW_SEEDS for _, accuracy in compared):
+        return "too few seeds to tell them apart"
     differ = [
-        (contrast, contrast.accuracy.mean or 0.0)
-        for contrast in compared
-        if contrast.accuracy and contrast.accuracy.outcome in (Outcome.DIFFERENT, Outcome.NEGLIGIBLE)
+        (row, accuracy.mean or 0.0)
+        for row, accuracy in compared
+        if accuracy.outcome in (Outcome.DIFFERENT, Outcome.NEGLIGIBLE)
     ]
-    few = [c for c in compared if c.accuracy and c.accuracy.outcome is Outcome.TOO_FEW_SEEDS]
-    if not compared:
-        text += ": not compared, the test images differ"
-    elif len(few) == len(compared):
-        text += ": too few seeds to tell them apart"
-    elif not differ:
-        text += f": no evidence of a difference from {_listed(sorted({c.reference.label for c in compared}))}"
-    else:
-        contrast, mean = max(differ, key=lambda pair: abs(pair[1]))
-        direction = "more" if mean > 0 else "less"
-        text += (
-            f": {len(differ)} of {len(compared)} differ from {contrast.reference.label}, most of all "
-            f"{contrast.row.label}, {points_text(abs(mean))} {direction}"
-        )
-    yield Finding("held-out accuracy", f"{text}.")
+    if not differ:
+        return f"no evidence of a difference from {reference.label}"
+    row, mean = max(differ, key=lambda pair: abs(pair[1]))
+    return (
+        f"{len(differ)} of {len(compared)} differ from {reference.label}, most of all {row.label}, "
+        f"{points_text(abs(mean))} {'more' if mean > 0 else 'less'}"
+    )
 
 
 def _cluster(rows: Sequence[Row]) -> Iterator[Finding]:

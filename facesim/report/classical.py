@@ -33,16 +33,20 @@ class Classical(NamedTuple):
 
 
 def classical(rows: Sequence[Row]) -> tuple[Classical, ...]:
-    """Every method that the first row's study has scores of, on the images that all of the rows were tested on; none
-    where it has no baselines.
+    """Every method that the studies of the rows have scores of, on the images that all of the rows were tested on; none
+    where they have no baselines.
     """
     counted = [row for row in rows if row.counted]
     if not counted:
         return ()
-    folders = dict.fromkeys(record.run.directory.parent for record in counted[0].counted)
     seeds = sorted({seed for row in counted for seed in row.seeds})
     tested = {seed: sha256 for row in counted for seed, sha256 in row.tested.items() if sha256 is not None}
-    read = [score for folder in folders for score in read_baselines(folder, counted[0].experiment, seeds, tested)]
+    read = [
+        score
+        for row in counted
+        for folder in dict.fromkeys(record.run.directory.parent for record in row.counted)
+        for score in read_baselines(folder, row.experiment, seeds, tested)
+    ]
     scores = {(score.method, score.seed): score for score in read}.values()  # a seed may have them in several folders
     return tuple(
         Classical(

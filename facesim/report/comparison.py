@@ -19,7 +19,7 @@ from facesim.report.forecast_check import ForecastCheck, check_forecasts
 from facesim.report.images import by_test, recorded, unlike
 from facesim.report.load import RunRecord
 from facesim.report.measures import Measure, measures
-from facesim.report.rows import Row, shape_in_words
+from facesim.report.rows import Row, shape_in_words, unlike_hosts
 from facesim.report.scaling import Scale, scales
 from facesim.report.settings import settings
 from facesim.report.statistics import MARGIN, Difference, Ratio, paired_differences, paired_ratios
@@ -337,7 +337,7 @@ def _contrasts(pairs: Sequence[tuple[Row, Row]], margin: float) -> tuple[Contras
 
     others = [unlike(row, reference) for row, reference in pairs]
     same = [other is None for other in others]
-    timed = [not row.hosts_unlike(reference) for row, reference in pairs]
+    timed = [not unlike_hosts([row, reference]) for row, reference in pairs]
     reached = [
         fits and time and row.all_reached and ref.all_reached
         for (row, ref), fits, time in zip(pairs, same, timed, strict=True)

@@ -17,8 +17,12 @@ from facesim.spec.frameworks import TENSORFLOW
 #: Two rows that differ by more than this share in the examples they saw did not do the same work.
 WORK_TOLERANCE = 0.01
 
-#: What a report shows of evaluations, each by the newest that has it, and how it is called.
-_EVALUATED = {"verification": "verification", "identification": "identification", "groups": "errors by group"}
+#: What a report shows of evaluations, each by the newest of which it can: how it is called, and what is shown.
+_EVALUATED = {
+    "verification": ("verification", "the ROC"),
+    "identification": ("identification", "the CMC"),
+    "groups": ("errors by group", "errors by group"),
+}
 
 
 def warnings(rows: Sequence[Row]) -> tuple[str, ...]:
@@ -122,15 +126,15 @@ def _evaluated(rows: Sequence[Row]) -> Iterator[str]:
             left_out = f"left out: {row.label}, {_name(record)}"
             if record.outdated:
                 yield f"{left_out}: evaluations on {_titles(record.outdated)}: they are of an earlier model of the run"
-            for part, words in _EVALUATED.items():
-                having = [one for one in record.evaluations if one.get(part) is not None]
-                if len(having) > 1:
-                    newest_on = f"in favour of the newest, on {having[-1].title}"
-                    yield f"{left_out}: {words} on {_titles(having[:-1])}, {newest_on}"
-            newest = record.evaluation_with("verification")
-            if newest and (scores := newest.verification) and (scores.lowest_far or 0) >= 1:
-                few = f"{scores.impostor_pairs} pairs of different people are too few for any false accept rate"
-                yield f"{left_out}: the ROC on {newest.title}: {few}"
+            for part, (words, shown) in _EVALUATED.items():
+                newest = record.evaluation_with(part)
+                older = [one for one in record.evaluations if one.shows(part) and one is not newest]
+                if newest and older:
+                    newest_on = f"in favour of the newest, on {newest.title}"
+                    yield f"{left_out}: {words} on {_titles(older)}, {newest_on}"
+                for one in record.evaluations:
+                    if (found := one.get(part)) and found.why_not_shown:
+                        yield f"{left_out}: {shown} on {one.title}: {found.why_not_shown}"
 
 
 def _titles(evaluations: Sequence[Evaluation]) -> str:

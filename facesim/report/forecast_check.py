@@ -40,8 +40,9 @@ class Phase(NamedTuple):
 
 @dataclass(frozen=True)
 class ForecastCheck:
-    """One run against its forecast. `within`: its total time lies in the 80 % interval. `disturbed`: other load made it
-    longer. `before`: the forecast was made before the run began. `phases` are those that both have.
+    """One run against its forecast. `within`: its total time lies in the 80 % interval; None where the run does not
+    show how right the forecast is, for the reason `not_judged`. `before`: the forecast was made before the run
+    began. `phases` are those that both have.
     """
 
     label: str
@@ -52,34 +53,40 @@ class ForecastCheck:
     bound: str
     low_s: float
     high_s: float
-    within: bool
-    disturbed: bool
+    within: bool | None
+    not_judged: str | None
     before: bool
     phases: tuple[Phase, ...]
+
+    def off_in_words(self, phase: Phase) -> str:
+        """How far off the forecast of a phase is; nothing where the forecast is not judged by it."""
+        return "–" if self.not_judged else phase.in_words
 
     def __str__(self) -> str:
         named = {phase.label: phase for phase in self.phases}
         parts = [
-            f"{label} {quantity(phase.measured, phase.unit)}, forecast {quantity(phase.forecast, phase.unit)} "
-            f"({phase.in_words})"
+            f"{label} {quantity(phase.measured, phase.unit)}, forecast {quantity(phase.forecast, phase.unit)}"
+            f"{'' if self.not_judged else f' ({phase.in_words})'}"
             for label in ("training", "an update", "total")
             if (phase := named.get(label))
         ]
-        side = "within" if self.within else "outside of"
-        return (
-            f"{self.label}, seed {self.seed}, {self.measurement}: {'; '.join(parts)}; {side} its 80 % interval, "
-            f"{quantity(self.low_s, 's')} to {quantity(self.high_s, 's')} in all"
-            f"{'; other load disturbed the run, so this says nothing about the forecast' if self.disturbed else ''}."
-        )
+        if self.not_judged:
+            verdict = f"{self.not_judged}, so this says nothing about the forecast"
+        else:
+            side = "within" if self.within else "outside of"
+            ends = " to ".join(quantity(end_s, "s") for end_s in (self.low_s, self.high_s))
+            verdict = f"{side} its 80 % interval, {ends} in all"
+        return f"{self.label}, seed {self.seed}, {self.measurement}: {'; '.join([*parts, verdict])}."
 
     def to_dict(self) -> dict[str, Any]:
-        phases = [{**phase._asdict(), "off": phase.off} for phase in self.phases]
+        """As plain data; `off` is None where the forecast is not judged."""
+        phases = [{**phase._asdict(), "off": None if self.not_judged else phase.off} for phase in self.phases]
         return {**asdict(self), "phases": phases}
 
 
 def check_forecasts(rows: Sequence[Row]) -> tuple[ForecastCheck, ...]:
     """Each counted run against the forecast that was made before it began; where there was none, against a forecast of
-    the same job that is among the rows. One that went on in another framework was not forecast.
+    the same job that is among the rows.
     """
     computed = {_job_of(row.records[0]): row.records[0].forecast for row in rows if row.is_forecast}
     forecast_checks = []
@@ -88,7 +95,7 @@ def check_forecasts(rows: Sequence[Row]) -> tuple[ForecastCheck, ...]:
             continue
         for record in row.counted:
             forecast = record.forecast or computed.get(_job_of(record))
-            if forecast is not None and record.frameworks == [forecast.framework]:
+            if forecast is not None:
                 forecast_checks.append(_check(row.label, record, forecast))
     return tuple(forecast_checks)
 
@@ -100,6 +107,8 @@ def _check(label: str, record: RunRecord, forecast: ForecastRecord) -> ForecastC
         if was is not None and math.isfinite(was) and (expected or was)
     )
     total_s = record.result.total_s
+    not_judged = forecast.why_not_judged_by(record.job, record.events, record.result)
+    within = total_s is not None and forecast.low_s <= total_s <= forecast.high_s
     return ForecastCheck(
         label=label,
         seed=record.result.seed,
@@ -109,9 +118,9 @@ def _check(label: str, record: RunRecord, forecast: ForecastRecord) -> ForecastC
         bound=forecast.bound,
         low_s=forecast.low_s,
         high_s=forecast.high_s,
-        disturbed=bool(record.result.disturbances),
+        within=None if not_judged else within,
+        not_judged=not_judged,
         before=record.forecast is not None,
-        within=total_s is not None and forecast.low_s <= total_s <= forecast.high_s,
         phases=phases,
     )
 

@@ -84,8 +84,8 @@ class RunRecord:
         return self.result.measurement is Measurement.FORECAST
 
     def evaluation_with(self, part: str) -> Evaluation | None:
-        """The newest evaluation of its model that has a part, such as `verification`."""
-        return next((one for one in reversed(self.evaluations) if one.get(part) is not None), None)
+        """The newest evaluation of its model of which a report can show a part, such as `verification`."""
+        return next((one for one in reversed(self.evaluations) if one.shows(part)), None)
 
     def curve(self, metric: str, clock: str) -> tuple[np.ndarray, np.ndarray]:
         """A column of the history against another, `clock`, where it has both; empty arrays if it lacks one."""

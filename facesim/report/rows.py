@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -143,12 +143,6 @@ class Row:
         """
         return tuple(sorted({factor for record in self.counted for factor in record.cpu_factors}))
 
-    def hosts_unlike(self, other: Row) -> bool:
-        """Whether hosts that a machine played had another share of their processors and network than those of another
-        row: then the times of the two do not compare.
-        """
-        return bool(self.cpu_factors and other.cpu_factors) and self.cpu_factors != other.cpu_factors
-
     @property
     def is_forecast(self) -> bool:
         """Whether nobody ran it: its numbers were computed."""
@@ -208,6 +202,13 @@ class Row:
             return f"{len(self.records)} forecast"
         states = [record.result.state for record in self.records]
         return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(sorted(states)))
+
+
+def unlike_hosts(rows: Iterable[Row]) -> bool:
+    """Whether hosts that a machine played had another share of their processors and network in one row than in another:
+    then the times of these rows do not compare.
+    """
+    return len({row.cpu_factors for row in rows if row.cpu_factors}) > 1
 
 
 def shape_in_words(strategy: str, shape: Mapping[str, Any]) -> str:

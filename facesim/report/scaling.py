@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from facesim.report.images import unlike
-from facesim.report.rows import Row
+from facesim.report.rows import Row, unlike_hosts
 from facesim.report.statistics import MIN_SEEDS, Ratio, paired_ratio
 
 #: Processors that are busy for more than this share, in percent, bound a training.
@@ -79,7 +79,7 @@ def scales(
             row
             for row in alone
             if _alike(facets[row], facets[group[0]])
-            and not row.hosts_unlike(group[0])
+            and not unlike_hosts([row, group[0]])
             and unlike(row, group[0]) is None
         )
         reference = next(alike, group[0])

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
-from facesim.report.rows import Row
+from facesim.report.rows import Row, unlike_hosts
 from facesim.report.statistics import ALPHA, MIN_SEEDS, Difference, Outcome, Ratio, holm
 from facesim.report.words import (
     confidence,
@@ -203,7 +203,7 @@ UNLIKE_HOSTS = "hosts were given different shares of their processors and networ
 def why_untimed(contrast: Contrast) -> str | None:
     """Why there are no times to compare, as a clause; None where they are compared, or were not recorded."""
     sides = (contrast.row, contrast.reference)
-    if contrast.row.hosts_unlike(contrast.reference):
+    if unlike_hosts(sides):
         return UNLIKE_HOSTS
     seeds = set(contrast.row.seeds) & set(contrast.reference.seeds)
     if not seeds:

@@ -195,7 +195,7 @@ class Run:
 
     def keep_evaluation(self, evaluation: Evaluation) -> None:
         """Write an evaluation, the newest, in place of an earlier one of the same subject."""
-        others = {name: one for name, one in self.evaluations().items() if one.subject != evaluation.subject}
+        others = {name: one for name, one in self.evaluations().items() if not evaluation.replaces(one)}
         with doing(f"write {self.evaluation_file}", "make room, or copy the run to where it can be written"):
             write_evaluations(self.evaluation_file, {**others, evaluation.subject: evaluation})
 

@@ -14,6 +14,18 @@ from facesim.util.files import write_json
 #: The subject of an evaluation on the run's own held-out images, of which each has one.
 OWN = "the run's own images"
 
+#: Why a curve cannot be drawn.
+_NOT_KEPT = "an earlier facesim did not keep what it is drawn from; evaluate again"
+
+
+class Part(Record):
+    """What a report shows of an evaluation, each by the newest that has it."""
+
+    @property
+    def why_not_shown(self) -> str | None:
+        """Why a report cannot show it, as a clause; None where it can."""
+        return None
+
 
 class ClosedSet(Record):
     """How many held-out images of the people that it was trained on a model names rightly."""
@@ -47,7 +59,7 @@ class Calibration(Record):
     points: list[OperatingPoint]
 
 
-class Identification(Record):
+class Identification(Part):
     """Finding a probe's person in a gallery: `cmc[k - 1]` is the share of probes found among the first k. `open_set`:
     of probes who may be nobody of the gallery.
     """
@@ -58,6 +70,11 @@ class Identification(Record):
     rank_1: Rate
     cmc: list[Rate] = []
     open_set: Calibration | None = None
+
+    @property
+    def why_not_shown(self) -> str | None:
+        """Why it has no CMC."""
+        return None if self.cmc else _NOT_KEPT
 
 
 class Roc(Record):
@@ -73,7 +90,7 @@ class Roc(Record):
         return self
 
 
-class Verification(Record):
+class Verification(Part):
     """Telling whether two images show one person. `threshold` is a cosine; `tar_at_far` is by the false accept rate as
     it is written; `lowest_far` is that of the `roc`. Fields are those of `facesim.recognition.protocols.Verification`.
     """
@@ -95,6 +112,15 @@ class Verification(Record):
     calibration: Calibration | None = None
     roc: Roc | None = None
 
+    @property
+    def why_not_shown(self) -> str | None:
+        """Why it has no ROC."""
+        if self.roc is None or self.eer is None or self.lowest_far is None:
+            return _NOT_KEPT
+        if self.lowest_far >= 1:
+            return f"{self.impostor_pairs} pairs of different people are too few for any false accept rate"
+        return None
+
 
 class GroupErrors(Record):
     """Errors on one group of people, with the bounds of the rate's 95 % interval."""
@@ -108,7 +134,7 @@ class GroupErrors(Record):
     high: Rate
 
 
-class Groups(Record):
+class Groups(Part):
     """Error rates by group of people, for each kind of error, and what not to conclude from them."""
 
     rates: dict[str, tuple[GroupErrors, ...]]
@@ -153,13 +179,28 @@ class Evaluation(Record):
             return ", ".join(self.source)
         return self.data if self.pairs is None else f"{self.data}, {self.pairs}"
 
+    def shows(self, part: str) -> bool:
+        """Whether it has a part, such as `verification`, and a report can show it."""
+        found = self.get(part)
+        return found is not None and found.why_not_shown is None
+
+    def replaces(self, other: Evaluation) -> bool:
+        """Whether it is of the same as an earlier one. Where that one does not say where its data lies, as an earlier
+        facesim left it, what the data is called has to do.
+        """
+        if self.closed_set is None and other.closed_set is None and other.source is None:
+            return (self.data, self.pairs) == (other.data, other.pairs)
+        return self.subject == other.subject
+
     @property
     def title(self) -> str:
         """What the data is called, and of several lists of pairs of one folder's images which; not where it lies."""
         if self.pairs is None:
             return self.data
         name = PurePath(self.data).name
-        return name if name == self.pairs else f"{name}, {self.pairs}"
+        if name in ("", "..") and self.source:  # `.` was given
+            name = PurePath(self.source[0]).name
+        return ", ".join(dict.fromkeys(part for part in (name, self.pairs) if part))
 
 
 def read_evaluations(path: Path) -> dict[str, Evaluation]:

@@ -5,13 +5,16 @@ A run directory whose numbers are all forecast has one, too, beside a result tha
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import Field
 
+from facesim.runs.events import Event, FaultDone, Submitted
 from facesim.runs.record import Record
-from facesim.runs.records import SCHEMA_VERSION, Amount, Count
+from facesim.runs.records import SCHEMA_VERSION, Amount, Count, JobFields, Result
 from facesim.spec.frameworks import TENSORFLOW
+from facesim.spec.strategies import known_strategy, options_without_meaning
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -65,3 +68,27 @@ class ForecastRecord(Record):
     def images_with_drain_per_s(self) -> float:
         """The same in images a second."""
         return self.images_per_s * self.update_s / self.update_with_drain_s
+
+    def why_not_judged_by(self, job: JobFields, events: Sequence[Event], result: Result) -> str | None:
+        """Why a run, in the end of `job`, does not show how right the forecast is, as a clause; None where it does."""
+        begun = [event for event in events if isinstance(event, Submitted)]
+        frameworks = dict.fromkeys([*(each.framework for each in begun if each.framework), job.framework])
+        if [*frameworks] != [self.framework]:
+            return f"its forecast is of {self.framework}, and {' and '.join(frameworks)} trained it"
+        kind = known_strategy(job.strategy)
+        unused = options_without_meaning(job.strategy) if kind else set()
+        for shape in (each.shape for each in begun if each.shape):
+            changed = [name for name in shape if name in job.shape.keys() - unused and shape[name] != job.shape[name]]
+            if changed:
+                parts = (
+                    ", ".join(f"{name.replace('_', ' ')} {values[name]}" for name in changed)
+                    for values in (shape, job.shape)
+                )
+                return f"part of it ran with {', and part with '.join(parts)}"
+        if result.sync_audit.verdict == "apart" and kind and kind.trains_together():
+            return "its replicas did not train together"
+        if job.faults or any(isinstance(event, FaultDone) for event in events):
+            return "its faults disturbed it (--faults)"
+        if result.disturbances:
+            return f"it was disturbed: {' and '.join(result.disturbances)}"
+        return None

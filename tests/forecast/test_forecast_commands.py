@@ -153,9 +153,44 @@ def test_a_run_that_other_load_disturbed_is_no_word_against_its_forecast(profile
 
     assert main(["report", str(run.directory), "--output", str(tmp_path / "r.html")]) == 0
 
-    assert "other load disturbed the run, so this says nothing" in " ".join(capsys.readouterr().out.split())
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "other programs used 60 % of the machine's CPU time, so this says nothing about the forecast" in shown
+    assert "80 % interval" not in shown
     assert main(["calibrate", str(run.directory)]) == 2
     assert "it was disturbed: other programs used 60 %" in capsys.readouterr().err
+
+
+def test_a_run_that_went_on_with_another_shape_or_had_faults_judges_no_forecast(profile, tmp_path, capsys):
+    two, four = (make_job(strategy="ps-sync", workers=workers, epochs=20) for workers in (2, 4))
+    again = make_job(strategy="ps-sync", workers=4, epochs=20, seed=1)
+    said = tmp_path / "runs" / "said"
+    write_forecast(four, profile, said)
+    resumed = [ran(tmp_path / "runs" / "0", four, forecast_for(two, profile), 2.0, "emulated")]
+    resumed += [ran(tmp_path / "runs" / "1", again, forecast_for(two, profile), 2.0, "emulated")]
+    resumed[1].forecast_file.unlink()  # it stands against the forecast of four workers
+    for run in resumed:
+        for job in (two, four):
+            run.record("submitted", shape=job.shape.model_dump(), framework="tensorflow")
+    fault = {"kind": "kill", "targets": ["worker-1"], "at_s": 5.0}
+    struck = make_job(strategy="ps-sync", workers=4, epochs=20, faults=[fault])
+    ran(tmp_path / "runs" / "2", struck, forecast_for(struck, profile), 2.0, "emulated")
+
+    assert main(["report", str(tmp_path / "runs"), "--json", "--output", str(tmp_path / "r.html")]) == 0
+
+    comparison = json.loads(capsys.readouterr().out)["comparison"]
+    parts, faults = "part of it ran with workers 2, and part with workers 4", "its faults disturbed it (--faults)"
+    checks = comparison["against_forecast"]
+    assert sorted((each["not_judged"], each["before"]) for each in checks) == [
+        (faults, True),
+        (parts, False),
+        (parts, True),
+    ]
+    assert {each["within"] for each in checks} == {None}
+    assert {phase["off"] for each in checks for phase in each["phases"]} == {None}
+    told = [one["text"] for one in comparison["findings"] if "so this says nothing about the forecast" in one["text"]]
+    assert len(told) == 3 and "% too" not in " ".join(told)
+    section = (tmp_path / "r.html").read_text().split("<h2>Forecast against run</h2>")[1].split("</section>")[0]
+    assert section.count(">not judged<") == 3 and "% too" not in section and parts in section
 
 
 def test_a_run_without_a_forecast_of_its_own_stands_against_one_beside_it(file, profile, tmp_path, capsys):

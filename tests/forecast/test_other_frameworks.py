@@ -65,4 +65,7 @@ def test_a_run_is_held_against_no_forecast_of_another_framework(by_torch, tmp_pa
     assert main(["report", str(tmp_path / "runs"), "--json", "--output", str(tmp_path / "r.html")]) == 0
 
     rows = json.loads(capsys.readouterr().out)["comparison"]["against_forecast"]
-    assert [row["label"] for row in rows] == ["single (framework torch)"]
+    assert {row["label"]: row["not_judged"] for row in rows} == {
+        "single (framework tensorflow)": "its forecast is of torch, and tensorflow trained it",
+        "single (framework torch)": None,
+    }

@@ -86,6 +86,8 @@ def test_the_file_may_be_as_a_spreadsheet_wrote_it(tmp_path, data, separator, en
         ("", "holds nothing; the columns label and group are needed"),
         ("person,group\na,b\n", "holds person, group; the columns label and group"),
         ("label,group\nAna,a\nAna,b\n", "line 3: Ana has two groups"),
+        ("group,label\neast\n", "line 2: label is empty; write whose group the line says"),
+        ("label,group\nAna,a\n,east\n", "line 3: label is empty"),
         ("label,group\nAna,a\n", "names none of the people of faces .*; it has Ana"),
     ],
 )

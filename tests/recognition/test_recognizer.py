@@ -186,17 +186,19 @@ def test_people_of_one_image_are_left_out_and_told(recognizer, notices, tmp_path
     assert "others: not used: 1 image: of an identity with fewer than 2 images (person-001)" in notices
 
 
-def test_pairs_of_images_that_were_trained_on_are_told(recognizer, notices, faces, tmp_path):
+def test_pairs_of_images_that_were_trained_on_are_told(recognizer, notices, faces, tmp_path, monkeypatch):
     images = [sorted(person.iterdir()) for person in sorted(faces.iterdir())]
     same = [f"{one[0]},{one[1]},1" for one in images]
     different = [f"{one[2]},{other[2]},0" for one, other in zip(images, images[1:] + images[:1])]
     (tmp_path / "pairs.csv").write_text("\n".join(["first,second,same", *same, *different]))
     encoded = [file.read_bytes() for one in [*same, *different] for file in map(Path, one.split(",")[:2])]
     (tmp_path / "pairs.bin").write_bytes(pickle.dumps((encoded * 2, [1] * 8 + [0] * 8 + [1] * 8 + [0] * 8)))
+    monkeypatch.chdir(faces)
 
-    of_list = recognizer.evaluate(faces, pairs=tmp_path / "pairs.csv")
+    of_list = recognizer.evaluate(".", pairs=tmp_path / "pairs.csv")
     of_set = recognizer.evaluate(tmp_path / "pairs.bin")
 
+    assert of_list["data"] == str(faces.resolve()), "`.` says not which folder"
     assert of_list["identities_seen_in_training"] is of_set["identities_seen_in_training"] is True
     assert notices == [
         "24 of the 24 images are in the run's own data: these are no new people",
@@ -225,6 +227,15 @@ def test_other_people_s_data_is_read_whatever_the_run_s_own_is_like(run, notices
     np.savez(tmp_path / "others.npz", images=images, labels=np.repeat(np.arange(6), 2))
 
     assert Recognizer(strict, notices.append).evaluate(tmp_path / "others.npz")["people"] == 6
+
+
+def test_as_many_files_of_other_people_may_be_bad_as_usual_whatever_the_run_allowed(run, notices, faces, tmp_path):
+    strict = Run.create(tmp_path / "run", make_job(data=str(faces), image_size=32, max_bad_files=0.0))
+    shutil.copy(run.model_file, strict.model_file)
+    person = sorted(shutil.copytree(faces, tmp_path / "others").iterdir())[0]
+    (person / "broken.jpg").write_bytes(b"\xff\xd8\xff and no more")
+
+    assert Recognizer(strict, notices.append).evaluate(tmp_path / "others")["people"] == 8
 
 
 def test_what_other_people_s_data_calls_them_is_an_option(run, recognizer, faces, tmp_path):

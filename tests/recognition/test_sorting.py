@@ -167,6 +167,15 @@ def test_the_table_has_every_decision_and_no_formula():
     assert [one.photo for one in sorting.left_out] == [Path("bad.jpg")]
 
 
+def test_each_decision_as_json_says_what_it_stands_on():
+    sorting = sorted_at([Path("1.jpg"), Path("2.jpg")], [5, 200])
+    noted = sorting._replace(basis=sorting.basis._replace(notes=("how often the given threshold errs is not known",)))
+
+    for one, decision in zip(noted.to_json(), sorting.decisions, strict=True):
+        basis = {"threshold": 0.9, "notes": ["how often the given threshold errs is not known"]}
+        assert one == {**decision.to_json(), **basis}
+
+
 def test_a_gallery_s_own_list_says_whom_its_images_show(photo, tmp_path):
     """As where the same folder is trained on: its folders may be anything."""
     for name in ("first/1.png", "first/2.png", "second/1.png"):

@@ -151,6 +151,8 @@ def test_photographs_are_sorted_by_person_with_a_threshold_for_strangers(run, st
 
     planned = facesim_here(*sort, "--dry-run")
     assert (planned.code, (tmp_path / "out").exists()) == (0, False), planned.errors
+    for decision in parse(facesim_here(*sort, "--dry-run", "--json")):
+        assert "for a false accept rate of 0.1: it took" in " ".join(decision["notes"])
     command = facesim_here(*sort)
 
     assert command.code == 0, command.errors

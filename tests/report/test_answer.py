@@ -11,6 +11,7 @@ from facesim.cli.study import run
 from facesim.report import compare, print_report, write_report
 from facesim.report.answer import answer, question
 from facesim.report.plots import plots
+from facesim.report.plots.overview import time_and_cost
 from facesim.spec.command_line import as_command
 from facesim.spec.job import make_job
 
@@ -75,6 +76,42 @@ def test_equal_accuracies_are_one(make_run):
     runs = [make_run(name, accuracy=90) for name in ("single", "ps-async", "allreduce")]
 
     assert sentences(runs)[1] == "Held-out accuracies are all 90.0 %: too few seeds to tell them apart."
+
+
+@pytest.mark.parametrize(
+    ("cluster", "told"),
+    [
+        ((90, 91, 89), "89.0 % to 90.0 % on images B: no evidence of a difference from single (image size 64)"),
+        (
+            (93.1, 94.1, 94.8),
+            "89.0 % to 94.0 % on images B: 1 of 1 differ from single (image size 64), most of all ps-async (image size "
+            "64), 5 percentage points more",
+        ),
+    ],
+)
+def test_accuracies_are_told_by_the_images_that_were_tested(make_run, cluster, told):
+    reached = {("single", 32): (60, 61, 62), ("ps-async", 32): (62, 63, 61)}
+    reached |= {("single", 64): (88, 89, 90), ("ps-async", 64): cluster}
+    runs = [
+        make_run(strategy, seed, name=f"{strategy}-{size}-{seed}", accuracy=accuracy, image_size=size)
+        for (strategy, size), accuracies in reached.items()
+        for seed, accuracy in enumerate(accuracies)
+    ]
+
+    assert sentences(runs)[-1] == (
+        "Held-out accuracies are 61.0 % to 62.0 % on images A: no evidence of a difference from single (image size 32);"
+        f" {told}; those on different images are not compared."
+    )
+
+
+def test_accuracies_on_as_many_images_as_rows_are_not_compared(make_run):
+    runs = [
+        make_run("single", seed, name=f"{size}-{seed}", accuracy=size, image_size=size)
+        for size in (32, 48, 64)
+        for seed in range(3)
+    ]
+
+    assert sentences(runs)[-1] == "Held-out accuracies are 32.0 % to 64.0 %: not compared, the test images differ."
 
 
 def test_disturbed_times_are_not_compared(make_run):
@@ -151,6 +188,32 @@ def test_points_of_the_first_pictures_say_what_they_are(study):
 
     assert "<title>single (emulated): " in drawn["pareto"]
     assert re.search(r"<title>ps-async: 92\.1 % \(\d", drawn["accuracies"])
+
+
+@pytest.mark.slow
+def test_a_time_that_is_not_compared_is_marked_and_on_no_line(make_run):
+    runs = [
+        make_run("single", training_s=60),
+        make_run("ps-async", training_s=40),
+        make_run("allreduce", training_s=10, result=DISTURBED),
+        make_run("independent", training_s=10, audit=APART),
+    ]
+
+    drawn = time_and_cost(compare(runs))
+
+    assert "allreduce (disturbed)" in drawn and "independent (trained apart)" in drawn
+    assert "<title>no other row beats these in both: ps-async, single<" in drawn
+
+
+@pytest.mark.slow
+def test_a_point_is_of_the_runs_that_nothing_disturbed(make_run):
+    calm = [make_run("single", seed, training_s=60) for seed in range(2)]
+    before = re.search(r"<title>single \(emulated\): (.*?)<", time_and_cost(compare([*calm, make_run("ps-async")])))
+    runs = [*calm, make_run("ps-async", 1), make_run("single", 2, training_s=600, result=DISTURBED)]
+
+    after = re.search(r"<title>single \(emulated\): (.*?)<", time_and_cost(compare(runs)))
+
+    assert after[1] == before[1]
 
 
 @pytest.mark.slow

@@ -60,6 +60,24 @@ def test_what_was_found_of_an_earlier_model_is_not_shown_as_this_one_s(run):
     assert left_out(comparison) == [f"left out: single, seed 0: {of_earlier}"]
 
 
+@pytest.mark.slow
+def test_the_newest_evaluation_that_has_a_curve_is_drawn(run):
+    without = evaluated("before", pairs="before")
+    without = without.model_copy(update={"verification": without.verification.model_copy(update={"roc": None})})
+    for one in (evaluated("people"), evaluated("few", impostor_pairs=10), without):
+        run.keep_evaluation(one)
+
+    comparison = compare([run])
+
+    assert "single, people" in roc(comparison) and "single, few" in cmc(comparison)
+    assert [text.removeprefix("left out: single, seed 0: ") for text in left_out(comparison)] == [
+        "the ROC on few: 10 pairs of different people are too few for any false accept rate",
+        "the ROC on before: an earlier facesim did not keep what it is drawn from; evaluate again",
+        "identification on people, in favour of the newest, on few",
+        "errors by group on people, in favour of the newest, on few",
+    ]
+
+
 def test_so_few_pairs_that_they_tell_no_false_accept_rate_have_no_curve(run):
     run.keep_evaluation(evaluated("few", impostor_pairs=10))
 

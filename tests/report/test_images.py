@@ -190,6 +190,16 @@ def test_rows_are_held_against_a_method_over_the_seeds_that_both_have(make_run):
     assert (method["by_seed"], method["without"]) == ({"0": 0.605}, [1, 2])
 
 
+def test_scores_that_lie_in_the_study_of_another_row_count(make_run):
+    runs = [*three(make_run, "first/a", tested="t"), *three(make_run, "second/a", tested="t", data="copy")]
+    write_scores(runs[0], held_out=0.2, tested="t", accuracy=0.5)
+
+    comparison = compare(runs)
+
+    assert comparison.beside_baselines[0].records[0].run.directory.parent == runs[-1].directory.parent
+    assert [(method.method, method.without) for method in comparison.baselines] == [("hog-svm", ())]
+
+
 def write_scores(run, held_out, tested, accuracy, seeds=range(3)):
     entries = [
         {

@@ -8,6 +8,7 @@ from facesim.report import compare
 from facesim.report.answer import answer
 from facesim.report.html import render
 from facesim.report.plots import plots
+from facesim.report.plots.overview import time_and_cost
 
 
 @pytest.fixture
@@ -93,6 +94,12 @@ def test_hosts_with_different_shares_of_a_machine_have_no_speed_up(make_run):
     assert "no statement about time (hosts were given different shares" in comparison.headlines[0].text
     told = " ".join(finding.text for finding in answer(comparison))
     assert "No statement about time is possible: hosts were given different shares" in told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("factors", "joined"), [((0.1125, 0.225, 0.1125, 0.05625), False), ((0.5,) * 4, True)])
+def test_a_line_joins_times_of_hosts_with_the_same_share_of_a_machine_alone(make_run, factors, joined):
+    assert ("no other row beats these" in time_and_cost(compare(played(make_run, factors)))) is joined
 
 
 def test_hosts_with_the_same_share_of_a_machine_have_one(make_run):

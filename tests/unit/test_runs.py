@@ -98,6 +98,36 @@ def test_data_and_lists_of_one_name_in_two_places_have_an_evaluation_each(golden
     assert list(golden.evaluations().values()) == [own, *others[1:], others[0]]
 
 
+def test_an_evaluation_that_is_made_again_replaces_that_of_an_earlier_facesim(golden):
+    (own,) = golden.evaluations().values()
+    earlier = own.model_copy(update={"closed_set": None, "data": "people"})
+    other = earlier.model_copy(update={"pairs": "pairs.txt"})
+    again = earlier.model_copy(update={"source": ("/a/people",)})
+    assert earlier.source is None
+
+    for one in (earlier, other, again):
+        golden.keep_evaluation(one)
+
+    assert list(golden.evaluations().values()) == [own, other, again]
+
+
+@pytest.mark.parametrize(
+    ("fields", "title"),
+    [
+        ({"data": "lfw", "source": ("/a/lfw", "/a/pairs.csv")}, "lfw, pairs.csv"),
+        ({"data": ".", "source": ("/a/lfw", "/a/pairs.csv")}, "lfw, pairs.csv"),
+        ({"data": "..", "source": ("/a/lfw", "/a/pairs.csv")}, "lfw, pairs.csv"),
+        ({"data": "."}, "pairs.csv"),
+    ],
+)
+def test_a_list_of_pairs_is_called_by_the_folder_of_its_images(golden, fields, title):
+    (own,) = golden.evaluations().values()
+
+    of_pairs = own.model_copy(update={"closed_set": None, "pairs": "pairs.csv", **fields})
+
+    assert of_pairs.title == title
+
+
 def test_the_run_s_own_images_have_one_evaluation_whoever_kept_it(golden):
     (own,) = golden.evaluations().values()
     assert own.tested is None, "it is of an earlier facesim"

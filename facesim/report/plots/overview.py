@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from facesim.report.cells import AUDIT_WORDS
 from facesim.report.comparison import Comparison
 from facesim.report.plots.drawing import HALF_PAGE_IN, INK, colours, drawing, folded, legend, tip
-from facesim.report.rows import Row
+from facesim.report.rows import Row, unlike_hosts
+from facesim.report.statistics import mean_interval
 from facesim.report.words import percent, percent_interval, quantity
 
 if TYPE_CHECKING:
@@ -34,36 +35,59 @@ class _Amount(NamedTuple):
         return [[max(0.0, self.value - self.low)], [max(0.0, self.high - self.value)]]
 
 
+class _Point(NamedTuple):
+    """What a row takes and costs. `not_compared` says why nothing is said of its time."""
+
+    row: Row
+    time_s: _Amount
+    paid: _Amount
+
+    @property
+    def not_compared(self) -> str | None:
+        if self.row.audit == "apart":
+            return "trained apart"
+        return None if self.row.is_forecast or self.row.undisturbed("total_s") else "disturbed"
+
+    @property
+    def label(self) -> str:
+        mark = self.not_compared or ("forecast" if self.row.is_forecast else None)
+        return self.row.label + (f" ({mark})" if mark and mark not in self.row.label else "")
+
+    @property
+    def hollow(self) -> bool:
+        return self.row.is_forecast or self.not_compared is not None
+
+
 def time_and_cost(comparison: Comparison) -> str | None:
-    """Time against cost, a point a row, hollow where it is a forecast; the line joins those that no other row beats in
-    both. Bars are 95 % intervals over seeds, of a forecast its 80 % interval.
+    """Time against cost, a point a row, hollow where it is a forecast or its time is not compared; the line joins those
+    that no other row beats in both. Bars are 95 % intervals over seeds, of a forecast its 80 % interval.
     """
     rows = [row for row in comparison.rows if row.counted]
     priced = all(row.priced for row in rows)
-    points = [(row, t, c) for row in rows if (t := _time(row)) and (c := _cost(row, priced))]
+    points = [_Point(row, t, c) for row in rows if (t := _time(row)) and (c := _cost(row, priced))]
     if len(points) < 2:
         return None
-    front: list[tuple[float, float]] = []
-    for time_s, paid in sorted((t.value, c.value) for _, t, c in points):
-        if not front or paid < front[-1][1]:
-            front.append((time_s, paid))
+    front = _front([point for point in points if not point.not_compared])
     shades = dict(zip(comparison.rows, colours(comparison), strict=True))
     with drawing("pareto-plot", "time against cost", (HALF_PAGE_IN, 3.2)) as (figure, svg):
         axes = figure.subplots()
-        axes.plot(*zip(*front, strict=True), color=INK, linewidth=0.9, linestyle=(0, (5, 4)), alpha=0.55)
-        for row, time_s, paid in points:
+        if len(front) > 1:
+            places = zip(*((point.time_s.value, point.paid.value) for point in front), strict=True)
+            (line,) = axes.plot(*places, color=INK, linewidth=0.9, linestyle=(0, (5, 4)), alpha=0.55)
+            tip(line, f"no other row beats these in both: {', '.join(point.label for point in front)}")
+        for point in points:
+            row, time_s, paid = point
             axes.errorbar(
                 time_s.value, paid.value, paid.error, time_s.error, color=shades[row], capsize=3, elinewidth=0.9
             )
-            face = "none" if row.is_forecast else shades[row]
+            face = "none" if point.hollow else shades[row]
             place = (time_s.value, paid.value)
-            label = row.label + (" (forecast)" if row.is_forecast and "forecast" not in row.label else "")
-            (mark,) = axes.plot(*place, "o", color=shades[row], markerfacecolor=face, markersize=8, label=label)
+            (mark,) = axes.plot(*place, "o", color=shades[row], markerfacecolor=face, markersize=8, label=point.label)
             unit = "USD" if priced else "s"
             paid_text = quantity(paid.value, unit) + ("" if priced else " of instances")
             tip(mark, f"{row.label} ({row.measurement}): {quantity(time_s.value, 's')}, {paid_text}")
             if len(points) <= _NAMED:
-                axes.annotate(label, place, (7, 5), textcoords="offset points")
+                axes.annotate(point.label, place, (7, 5), textcoords="offset points")
         axes.set_xlabel("seconds from launch to end, mean over seeds")
         axes.set_ylabel("US dollars a run" if priced else "instance-seconds a run")
         axes.set_xlim(0, max(time_s.high for _, time_s, _ in points) * 1.25 or 1)
@@ -71,6 +95,16 @@ def time_and_cost(comparison: Comparison) -> str | None:
         if len(points) > _NAMED:
             legend(axes)
     return svg[0]
+
+
+def _front(points: Sequence[_Point]) -> list[_Point]:
+    """Those that no other beats in both time and cost, the fastest first; none where their hosts' shares differ."""
+    front: list[_Point] = []
+    if not unlike_hosts(point.row for point in points):
+        for point in sorted(points, key=lambda point: (point.time_s.value, point.paid.value)):
+            if not front or point.paid.value < front[-1].paid.value:
+                front.append(point)
+    return front
 
 
 def _time(row: Row) -> _Amount | None:
@@ -88,9 +122,11 @@ def _cost(row: Row, priced: bool) -> _Amount | None:
 
 
 def _estimated(row: Row, name: str) -> _Amount | None:
-    estimate = row.estimate(name)
-    if estimate is None:
+    """Over the runs that nothing disturbed, as all times are that are compared; where there is none, over all."""
+    values = row.undisturbed(name) or row.values(name)
+    if not values:
         return None
+    estimate = mean_interval([*values.values()])
     low, high = (estimate.mean if bound is None else bound for bound in (estimate.low, estimate.high))
     return _Amount(estimate.mean, max(0.0, low), high)
 

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 from facesim.report.comparison import Comparison
 from facesim.report.plots.drawing import HALF_PAGE_IN, colours, drawing, legend
 
 
-def _evaluated(
-    comparison: Comparison, protocol: str, drawable: Callable[[Any], bool]
-) -> list[list[tuple[str, str, int, Any]]]:
-    """Label, colour, place among the row's and scores, for each run's newest evaluation by `protocol`, if it is
-    `drawable`: an earlier facesim did not keep all that it takes. A list for each test, for scores on other images are
-    drawn apart. Of a row's seeds each may have images of its own.
+def _evaluated(comparison: Comparison, protocol: str) -> list[list[tuple[str, str, int, Any]]]:
+    """Label, colour, place among the row's and scores, for each run's newest evaluation by `protocol` that can be
+    drawn. A list for each test, for scores on other images are drawn apart. Of a row's seeds each may have images of
+    its own.
     """
     by_test: dict[tuple[Any, ...], list[tuple[str, str, int, Any]]] = {}
     places: Counter[tuple[Any, ...]] = Counter()
     for row, colour in zip(comparison.rows, colours(comparison), strict=True):
         for record in row.counted:
             newest = record.evaluation_with(protocol)
-            if newest is None or not drawable(newest[protocol]):
+            if newest is None:
                 continue
             test = (newest.subject, newest.title, comparison.test_of(row))
             label = f"{row.label}, {newest.title}"
@@ -33,11 +30,7 @@ def _evaluated(
 
 def roc(comparison: Comparison) -> str | None:
     """True against false accept rate, from the lowest false accept rate that the pairs can tell, if they tell any."""
-    curves = _evaluated(
-        comparison,
-        "verification",
-        lambda scores: None not in (scores.roc, scores.eer, scores.lowest_far) and scores.lowest_far < 1,
-    )
+    curves = _evaluated(comparison, "verification")
     if not curves:
         return None
     with drawing("roc-plot", "true against false accept rate", (HALF_PAGE_IN, 3.2 * len(curves))) as (figure, svg):
@@ -62,7 +55,7 @@ def roc(comparison: Comparison) -> str | None:
 
 def cmc(comparison: Comparison) -> str | None:
     """Share of probes whose identity is among the k closest of the gallery."""
-    curves = _evaluated(comparison, "identification", lambda scores: bool(scores.cmc))
+    curves = _evaluated(comparison, "identification")
     if not curves:
         return None
     with drawing("cmc-plot", "identification against rank", (HALF_PAGE_IN, 3.2 * len(curves))) as (figure, svg):
