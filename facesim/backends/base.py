@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from facesim.billing.bill import price_usd
+from facesim.billing.catalogue import instance
 from facesim.data.unseen import UnseenData
 from facesim.preflight.inputs import Inputs
 from facesim.runs.directory import Run
@@ -147,6 +148,13 @@ class Cancelled:
     ended: bool
 
 
+class HostMemory(NamedTuple):
+    """The bytes of memory of a host, and whose they are, in words."""
+
+    of: str
+    bytes: float
+
+
 class Finding(NamedTuple):
     """What a check found. `level` is ok, note (works, with a limit worth knowing) or fail."""
 
@@ -167,6 +175,12 @@ class Backend(ABC):
         Raises:
             InputError: it is not; the message says what to do.
         """
+
+    def host_memory(self, job: Job, instance_type: str) -> HostMemory:
+        """What the tasks on a host of the job have together, of its hosts of an instance type, where hosts have memory
+        of their own (`BackendSpec.own_hosts`).
+        """
+        return HostMemory(instance_type, instance(instance_type).memory_gib * 2**30)
 
     def unequal(self, jobs: Sequence[Job]) -> str | None:
         """Why the times of these jobs, of one study, do not compare here, and what to do, in words; None if they do."""

@@ -158,7 +158,7 @@ def _folders(job: Job, channels: Mapping[str, Path]) -> dict[str, Path]:
             print(f"{phase}: {done} of {due}", flush=True)
 
     data = prepare_data(job.model_copy(update={"experiment": experiment}), progress)
-    for note in data_notices([Inputs(data)]):
+    for note in data_notices([job], [Inputs(data)]):
         print(note, flush=True)
     return {**channels, DATA: data.directory}
 

@@ -347,7 +347,7 @@ def _resources(job: Job, folders: Iterable[Path], checkpoint_bytes: int, unseen_
     """Instances: all alike, or the parameter servers' of a type of their own."""
     files = (file for folder in folders for file in folder.rglob("*") if file.is_file())
     data_bytes = sum(file.stat().st_size for file in files)
-    # A new checkpoint is whole before the oldest goes, and the model is as large as a third of one.
+    # A new checkpoint is whole before the oldest goes, and the model is no larger than one.
     kept_bytes = checkpoint_bytes * (job.recovery.checkpoint_keep + 2)
     volume_gb = _VOLUME_GB + math.ceil((data_bytes + unseen_bytes + kept_bytes) / 1e9)
     for kind, _ in job.groups:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from facesim.data.alignment import Faces
     from facesim.data.describe import Sizes
     from facesim.data.rendering import Progress
+    from facesim.spec.job import Job
 
 #: Fewer images are done before one would look at a progress bar.
 _MANY = 20_000
@@ -119,9 +120,9 @@ def describe(source: str, near: float, detector: str | None, as_json: bool, **op
     if detector:
         hush_tensorflow()
     detect = detector_called(detector) if detector else None
-    job = make_job(data=source, max_bad_files=1.0, **options)
+    job = make_job(data=source, **options)
     spec = job.experiment.data_spec
-    prepared = prepare_data(job, lambda *_: None)
+    prepared = prepare_data(_however_bad(job), lambda *_: None)
     if len(prepared.labels) < _MANY:
         description = describe_data(prepared, spec, near)
     else:
@@ -139,6 +140,11 @@ def describe(source: str, near: float, detector: str | None, as_json: bool, **op
         return
     for line in [*_description(description, sizes), *(_faces_in_lines(faces) if faces else [])]:
         echo(line)
+
+
+def _however_bad(job: Job) -> Job:
+    """A job as this one that reads its data however many files cannot be read."""
+    return job.model_copy(update={"experiment": job.experiment.model_copy(update={"max_bad_files": 1.0})})
 
 
 def _faces_in_lines(faces: Faces) -> list[str]:
@@ -172,6 +178,7 @@ def _description(description: Description, sizes: Sizes | None) -> list[str]:
         "sha256": description.sha256,
     }
     lines = [f"{name:26}{value}" for name, value in facts.items()]
+    lines += [f"a training refuses this: {description.refused}"] if description.refused else []
     lines += [f"note: {note}" for note in description.notes]
     lines += [f"not used: {one}" for one in description.unused]
     lines += [f"unreadable: {bad.path}: {bad.reason}" for bad in description.bad_files[:_SHOWN]]

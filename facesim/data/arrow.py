@@ -72,7 +72,14 @@ def files_of(path: Path) -> list[Path]:
         return [path]
     if is_saved(path):
         return _saved(path)
-    return complete_set(path, (file for suffix in SUFFIXES for file in path.rglob(f"*{suffix}") if file.is_file()))
+    return complete_set(path, tables_below(path))
+
+
+def tables_below(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> Iterator[Path]:
+    """The files below a folder that are called as tables are, in any case."""
+    for inner, _, names in os.walk(folder):
+        called = (Path(inner, name) for name in names if name.lower().endswith(suffixes))
+        yield from filter(Path.is_file, called)
 
 
 def used_of(path: Path) -> list[Path]:

@@ -31,8 +31,9 @@ class Content:
 
     `origin(index)` says where an image is found in the source: the file's path, or its place. `files` are what they are
     read from, None where an image has no file of its own. `parts` are those of a split that the source makes, one an
-    image (`facesim.data.parts`); None where it makes none. `unused` is what of the source these images leave out, and
-    `notes` what a user should know of how the source was read, a sentence each.
+    image (`facesim.data.parts`); None where it makes none. `tested` is what another source is called whose images are
+    those to test on (`tested_with`). `unused` is what of the source these images leave out, and `notes` what a user
+    should know of how the source was read, a sentence each.
     """
 
     labels: np.ndarray
@@ -44,6 +45,7 @@ class Content:
     parts: Sequence[int] | None = None
     unused: Sequence[Unused] = ()
     notes: Sequence[str] = ()
+    tested: str | None = None
 
     @classmethod
     def of(
@@ -115,6 +117,7 @@ def tested_with(trained: Source, tested: Source, split: str) -> Source:
             [TRAIN] * offset + [TEST] * len(second.labels),
             [*first.unused, *second.unused],
             [*first.notes, *(f"{tested.name} (--test): {note}" for note in second.notes)],
+            tested.name,
         )
 
     within = trained.within and tested.within

@@ -13,6 +13,7 @@ from facesim.data.decode import BadFile
 from facesim.data.duplicates import NEAR, Alike, Pair, alike_pairs
 from facesim.data.identity import digests_of
 from facesim.data.opening import opened
+from facesim.data.prepare import too_many_unreadable
 from facesim.data.prepared import PreparedData
 from facesim.data.sources import listing_of, resolve
 from facesim.data.tables import read_table
@@ -92,7 +93,8 @@ class Description:
     duplicate_images: images whose pixels are exactly those of an earlier image.
     near_duplicate_pairs: pairs of images that look the same, exact duplicates included; such a pair that the split of
         the training divides (`across_split`) flatters the accuracy. `suspects` are the closest `LISTED` of them.
-    unused: what of the source is not used, by reason, unreadable files included. notes: how the source was read.
+    unused: what of the source is not used, by reason, unreadable files included. notes: how the source was read and is
+    split. refused: why a training refuses it, None if it does not.
     """
 
     name: str
@@ -112,6 +114,7 @@ class Description:
     unused: tuple[Unused, ...]
     notes: tuple[str, ...]
     sha256: str
+    refused: str | None = None
 
 
 def describe(
@@ -181,6 +184,7 @@ def describe(
         suspects=suspects,
         bad_files=data.bad_files,
         unused=data.unused,
-        notes=data.notes,
+        notes=data.notes_for(spec),
         sha256=data.sha256,
+        refused=too_many_unreadable(data.bad_files, len(data.labels), spec.max_bad_files),
     )

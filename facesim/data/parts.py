@@ -91,15 +91,3 @@ def kept_split(
             allowed=["own", "random"],
         )
     return image_parts, []
-
-
-def split_note(parts: np.ndarray) -> str:
-    """What a user should know of a split that is kept."""
-    train, val, test = (int(np.sum(parts == part)) for part in (TRAIN, VAL, TEST))
-    tested = test or val
-    left = f", and the {val:,} of val are neither trained on nor tested (--test-part val tests on them)"
-    aside = left if test and val else ""
-    return (
-        f"its own split is kept: {train:,} images are trained on and {tested:,} ({'test' if test else 'val'}) are "
-        f"tested{aside}. --held-out does not apply; --split random pools all images."
-    )

@@ -40,7 +40,7 @@ from facesim.data.duplicates import notes_across
 from facesim.data.labels import notes_on_alike
 from facesim.data.layouts import natural_key, some
 from facesim.data.opening import decoders
-from facesim.data.parts import TRAIN, kept_split, split_note
+from facesim.data.parts import TRAIN, kept_split
 from facesim.data.prepared import FACTS_FILE, FORMAT_VERSION, PARTS_FILE, PreparedData, mapped
 from facesim.data.rendering import Progress, RenderSpec
 from facesim.data.sources import DATASETS, find_source
@@ -104,7 +104,7 @@ def prepare(
 
     progress = progress or (lambda *_: None)
     wanted = Wanted(image_size, channels, min_images, render or RenderSpec(), progress, image_feature, label_feature)
-    options = [split, image_size, channels, min_images, max_bad_files, decoded, decoders()]
+    options = [split, image_size, channels, min_images, decoded, decoders()]
 
     def look() -> tuple[str, Callable[[Path], str | None], bool]:
         """The key of what is prepared, what writes it to a folder, and whether all of it lies within its folders."""
@@ -128,13 +128,16 @@ def prepare(
     cache_dir = Path(cache_dir)
     key_file = _key_file(cache_dir, [source, *([test] if test else [])], [options, image_feature, label_feature])
     if key_file is not None and (key := _read_key(key_file)):
-        return _once(cache_dir, key, lambda new: look()[1](new))  # noqa: PLW0108 - looked at only if it is written
-    key, write, within = look()
-    data = _once(cache_dir, key, write)
-    if key_file is not None and within:
-        with suppress(OSError):  # then everything is looked at the next time, too
-            key_file.parent.mkdir(exist_ok=True)
-            write_text(key_file, key)
+        data = _once(cache_dir, key, lambda new: look()[1](new))  # noqa: PLW0108 - looked at only if it is written
+    else:
+        key, write, within = look()
+        data = _once(cache_dir, key, write)
+        if key_file is not None and within:
+            with suppress(OSError):  # then everything is looked at the next time, too
+                key_file.parent.mkdir(exist_ok=True)
+                write_text(key_file, key)
+    # What was found may have been prepared where more was allowed.
+    _check_readable(data.name, data.bad_files, len(data.labels), max_bad_files)
     return data
 
 
@@ -150,6 +153,27 @@ def _check_nothing_is_named(source: str, **features: str | None) -> None:
                 value=value,
                 remedy="leave it out",
             )
+
+
+def too_many_unreadable(bad_files: Sequence[BadFile], usable: int, max_bad_files: float) -> str | None:
+    """That more than the share `max_bad_files` of all files cannot be read, these `bad_files` beside the `usable` ones,
+    in words with what to do; None where it is not more.
+    """
+    files = usable + len(bad_files)
+    # As a quotient, which is the nearest to its decimals: 0.29 * 100 is less than 29.
+    if not bad_files or len(bad_files) / files <= max_bad_files:
+        return None
+    enough = math.ceil(100 * len(bad_files) / files) / 100
+    return (
+        f"{len(bad_files):,} of {files:,} files cannot be read as images: {_by_kind(bad_files)}; at most "
+        f"{100 * max_bad_files:g}% may be: repair or remove them, or allow them with --max-bad-files {enough:g}"
+    )
+
+
+def _check_readable(source: str, bad_files: Sequence[BadFile], usable: int, max_bad_files: float) -> None:
+    """Raises InputError if more of the source cannot be read than may be."""
+    if refused := too_many_unreadable(bad_files, usable, max_bad_files):
+        raise InputError(f"{source}: {refused}.", field="max_bad_files", value=max_bad_files)
 
 
 def _key_file(cache_dir: Path, sources: Sequence[str], options: Any) -> Path | None:
@@ -246,7 +270,7 @@ def _write(
         for label in np.flatnonzero(untrained):
             tally.add("of an identity without an image to train on", content.names[label], "image", int(counts[label]))
         kept &= ~untrained
-    _check_identities(content.names, kept, content.labels, parts, name, tally.counted, alike, wanted.min_images)
+    _check_identities(content, kept, content.labels, parts, name, tally.counted, alike, wanted.min_images)
     indices = np.flatnonzero(kept[content.labels])
 
     shape = (wanted.image_size, wanted.image_size, wanted.channels)
@@ -271,14 +295,10 @@ def _write(
             origins.append(content.origin(index))
     if not decoded:
         write_index(directory, paths, turns)
-    if len(bad_files) > max_bad_files * len(indices):
-        raise InputError(
-            f"{name}: {len(bad_files)} of {len(indices)} files cannot be read as images: {_by_kind(bad_files)}; "
-            f"at most {max_bad_files:.0%} may be bad. Repair or remove them, or raise max_bad_files."
-        )
+    _check_readable(name, bad_files, len(used), max_bad_files)
     labels = content.labels[used]
     parts = None if parts is None else parts[used]
-    _check_identities(content.names, kept, labels, parts, name, tally.counted, alike, wanted.min_images)
+    _check_identities(content, kept, labels, parts, name, tally.counted, alike, wanted.min_images)
 
     images = mapped(directory, len(labels), shape) if decoded else StoredImages(directory, shape)
     split_notes = _notes_on_split(images, labels, parts, origins, wanted.progress)
@@ -298,10 +318,8 @@ def _notes_on_split(
     origins: Sequence[str],
     progress: Progress = lambda *_: None,
 ) -> list[str]:
-    """What a user should know of the split of a data set's own, if there is one."""
-    if parts is None:
-        return []
-    return [split_note(parts), *notes_across(images, labels, parts, origins, progress)]
+    """What a user should know of the images of a split of the data's own, if there is one."""
+    return [] if parts is None else notes_across(images, labels, parts, origins, progress)
 
 
 def _notes_on_frames(several: Sequence[str]) -> list[str]:
@@ -382,7 +400,7 @@ def _by_kind(bad_files: Sequence[BadFile]) -> str:
 
 
 def _check_identities(
-    names: Sequence[str],
+    content: Content,
     kept: np.ndarray,
     labels: np.ndarray,
     parts: np.ndarray | None,
@@ -391,11 +409,12 @@ def _check_identities(
     alike: Sequence[str],
     min_images: int | None,
 ) -> None:
-    """names, kept (bool): one an identity; labels and parts: of the images there are; unused: what is not among these;
-    alike: notes on names that may be one person's.
+    """kept: bool, one an identity of `content`; labels and parts: of the images there are; unused: what is not among
+    these; alike: notes on names that may be one person's.
 
     Raises InputError if the identities that are kept cannot be learned and tested. The cause comes first.
     """
+    names = content.names
     counts = np.bincount(labels if parts is None else labels[parts == TRAIN], minlength=len(names))
     if unused:
         source = f"{source}: not used: {unused_in_words(unused)}. {source}"
@@ -406,11 +425,19 @@ def _check_identities(
             f"or more. Give one sub-folder of images an identity, or a .csv with the columns path,label."
         )
     if parts is not None and not kept[labels[parts != TRAIN]].any():
-        raise InputError(
-            f"{source} has no image to test on of anybody that is trained on: the people of its parts are others. "
-            f"Train on the one part, and recognise the people of the other with facesim evaluate RUN DATA, or pool "
-            f"all with --split random. {' '.join(alike)}".rstrip()
-        )
+        if content.tested is None:
+            nobody = (
+                f"{source} has no image to test on of anybody that is trained on: the people of its parts are others. "
+                f"Train on the one part, and recognise the people of the other with facesim evaluate RUN DATA, or pool "
+                f"all with --split random."
+            )
+        else:
+            nobody = (
+                f"{source}: nobody of whom {content.tested} (--test) has a usable image is trained on. Compare what "
+                f"people are called in both, or give one folder of both and leave out --test. Other people than those "
+                f"that are trained on are recognised with facesim evaluate RUN DATA."
+            )
+        raise InputError(f"{nobody} {' '.join(alike)}".rstrip())
     least = 2 if parts is None else 1
     single = sorted((names[i] for i in np.flatnonzero(kept & (counts < least))), key=natural_key)
     if single and parts is not None:

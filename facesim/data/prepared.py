@@ -11,14 +11,14 @@ import numpy as np
 from facesim.data.cache import check
 from facesim.data.decode import BadFile
 from facesim.data.parts import TRAIN
-from facesim.data.splits import split_of
+from facesim.data.splits import split_note, split_of
 from facesim.data.stored import FILES, TURNS, StoredImages
 from facesim.spec.data import DataSpec
 from facesim.util.errors import InputError
 from facesim.util.files import read_text
 from facesim.util.unused import Unused
 
-FORMAT_VERSION = 9
+FORMAT_VERSION = 10
 """Raised whenever the folder's format, or the way a source is read or images are decoded, changes."""
 
 PARTS_FILE = "parts.i1"
@@ -36,8 +36,8 @@ class PreparedData:
     identity, in label order; a group is None where the source tells none. sha256: of the images' and labels' bytes.
     decoded: whether the images are kept as pixels. unused: what of the source is not used, by reason, the most frequent
     first; unreadable files are counted there too. parts: of each image, int8 (n,), where the data has a split of its
-    own that is kept (`facesim.data.parts`). What a user should know, in sentences: split_notes of that split,
-    source_notes of how the source was read, repairs of what was damaged and has been prepared again just now.
+    own that is kept (`facesim.data.parts`). What a user should know, in sentences: split_notes of the images of that
+    split, source_notes of how the source was read, repairs of what was damaged and has been prepared again just now.
     """
 
     directory: Path
@@ -57,8 +57,16 @@ class PreparedData:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """All that a user should know of it."""
+        """What a user should know of it, whatever of it is trained on and tested."""
         return (*self.split_notes, *self.source_notes, *self.repairs)
+
+    def notes_for(self, spec: DataSpec) -> tuple[str, ...]:
+        """All that a user should know of it where `spec` says what is trained on and tested.
+
+        Raises:
+            InputError: as of `split`, of a split of its own.
+        """
+        return self.notes if self.parts is None else (split_note(self.labels, spec, self.parts), *self.notes)
 
     def split(self, spec: DataSpec) -> tuple[np.ndarray, np.ndarray]:
         """The images to train on and those to test on: indices, int64, ascending. Images of a part that is neither are

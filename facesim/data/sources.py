@@ -352,7 +352,8 @@ def _in_folder(folder: Path) -> tuple[str, Path]:
     if lists_of(folder):
         return "folder", folder
     kind_of = {file: kind for file in of_a_user(folder, files_in(folder)) if (kind := _kind_of_file(file))}
-    nested = not kind_of and next(of_a_user(folder, folder.rglob("*.parquet")), None)  # as on Hugging Face's hub
+    below = arrow.tables_below(folder, (".parquet",))  # as on Hugging Face's hub
+    nested = not kind_of and next(of_a_user(folder, below), None)
     if not (kind_of or nested) or list_images(folder):
         return "folder", folder
     kinds = set(kind_of.values()) or {"arrow"}

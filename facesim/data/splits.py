@@ -57,6 +57,28 @@ def split_of(labels: np.ndarray, spec: DataSpec, parts: np.ndarray | None = None
     return np.setdiff1d(train, several[validated], assume_unique=True), several[validated]
 
 
+def split_note(labels: np.ndarray, spec: DataSpec, parts: np.ndarray) -> str:
+    """What a user should know of a split that is kept, and of what `spec` makes of it. labels and parts: integers (n,).
+
+    Raises InputError as `split_of` does.
+    """
+    trained, tested = split_of(labels, spec, parts)
+    left = np.delete(parts, np.concatenate([trained, tested]))
+    called = {TRAIN: "--validation", VAL: "val", TEST: "--test" if spec.test else "test"}
+    tested_part = int(parts[tested[0]])
+    beside = [f"the {count:,} of {called[part]}" for part in (VAL, TEST) if (count := int(np.sum(left == part)))]
+    aside = f", and {' and '.join(beside)} are neither trained on nor tested" if beside else ""
+    if beside and tested_part == TEST:
+        aside += " (--test-part val tests on them)"
+    head, pool = "its own split is kept", "; --split random pools all images"
+    if spec.test:
+        head, pool = "--test names the images to test on", ""
+    return (
+        f"{head}: {len(trained):,} images are trained on and {len(tested):,} ({called[tested_part]}) are "
+        f"tested{aside}. --held-out does not apply{pool}."
+    )
+
+
 def stratified_split(labels: np.ndarray, held_out: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Split every identity's images into training and test, at random but repeatably.
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from facesim.data.parts import TRAIN
+from facesim.data.parts import PARTS, TEST, TRAIN, VAL
 from facesim.data.prepare import keep_prepared
 from facesim.data.prepared import PreparedData
 from facesim.data.splits import images_of_each
@@ -60,9 +60,16 @@ def take_subset(data: PreparedData, subset: Subset, seed: int) -> PreparedData:
     if subset == (None, None):
         return data
     indices = choose(data.labels, subset, seed, data.parts)
-    parts = None if data.parts is None else data.parts[indices]
-    if parts is not None and np.all(parts == TRAIN):
-        raise InputError(f"--subset {subset} has no image to test on: its identities have none; take more of them")
+    parts = None
+    if data.parts is not None:
+        parts = data.parts[indices]
+        # All sizes are tested on the same part: without an image of the part test, val would be taken in its place.
+        tested = TEST if TEST in data.parts else VAL
+        if tested not in parts:
+            raise InputError(
+                f"--subset {subset} has no image to test on: its identities have none in the part {PARTS[tested]}; "
+                f"take more of them"
+            )
     identities, labels = np.unique(data.labels[indices], return_inverse=True)
 
     origins = data.origins

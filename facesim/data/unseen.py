@@ -39,5 +39,8 @@ class UnseenData:
         """What its images take once hosts have decoded them, were every file an image."""
         return (self.files or 0) * math.prod(self.image_shape)
 
+    def notes_for(self, spec: DataSpec) -> tuple[str, ...]:
+        return self.notes
+
     def split(self, spec: DataSpec) -> NoReturn:
         raise InputError(f"{self.directory} is read by hosts alone: what is trained on and tested is not known here")

@@ -20,7 +20,7 @@ from facesim.preflight.framework import check_framework
 from facesim.preflight.head import check_head
 from facesim.preflight.inputs import Inputs, data_notices, prepare_all
 from facesim.preflight.leakage import check_unseen, trained_images
-from facesim.preflight.memory import check_memory, head_memory, moments_of
+from facesim.preflight.memory import check_memory, head_bytes, head_checkpoint_bytes
 from facesim.spec.faults import check_network, check_room
 from facesim.spec.job import Job
 from facesim.util.disk import free_bytes, is_full, no_room, probe
@@ -149,8 +149,9 @@ def _refused(check: Callable[..., Any], *arguments: Any) -> Iterator[str | Input
 
 
 def _data(planned: Sequence[Planned]) -> Iterator[str | InputError]:
-    """What is not used of the data, and how it was read."""
-    yield from data_notices([one.inputs for one in planned if one.inputs])
+    """What is not used of the data, and how it is read and split."""
+    ready = [(one.job, one.inputs) for one in planned if one.inputs]
+    yield from _refused(data_notices, [job for job, _ in ready], [inputs for _, inputs in ready])
 
 
 def _split(planned: Sequence[Planned]) -> Iterator[str | InputError]:
@@ -275,13 +276,12 @@ def _room(planned: Sequence[Planned]) -> Iterator[str | InputError]:
     for one in planned:
         if one.inputs is None or one.job.backend.can_attach:  # its checkpoints are kept elsewhere
             continue
-        head = max(kind.parameters for kind in head_memory(one.job, len(one.inputs.data.names)))
-        recovery, runs = one.job.recovery, one.directory.parent
+        people, recovery, runs = len(one.inputs.data.names), one.job.recovery, one.directory.parent
         folder = Path(recovery.checkpoint_dir) if recovery.checkpoint_dir else runs
-        # Moments beside the parameters; a new checkpoint is complete before the oldest goes.
-        held = 1 + moments_of(one.job.experiment)
-        needed_bytes[folder] = needed_bytes.get(folder, 0) + held * head * (recovery.checkpoint_keep + 1)
-        needed_bytes[runs] = needed_bytes.get(runs, 0) + head
+        # A new checkpoint is complete before the oldest goes.
+        checkpoints = head_checkpoint_bytes(one.job, people) * (recovery.checkpoint_keep + 1)
+        needed_bytes[folder] = needed_bytes.get(folder, 0) + checkpoints
+        needed_bytes[runs] = needed_bytes.get(runs, 0) + head_bytes(one.job, people)
     for folder, needed in needed_bytes.items():
         free = free_bytes(folder)
         if needed > free:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,13 +78,17 @@ def _with_network(job: Job, data: PreparedData | UnseenData) -> Inputs:
     return Inputs(data, pretrained, network, own_model_notes(job.experiment, len(data.names)))
 
 
-def data_notices(inputs: list[Inputs]) -> list[str]:
-    """What a user should know before training starts: what is not used of the inputs, and how the data was read."""
+def data_notices(jobs: Sequence[Job], inputs: Sequence[Inputs]) -> list[str]:
+    """What a user should know before jobs start: what is not used of their inputs, and how the data is read and split.
+
+    Raises:
+        InputError: a job asks for a split that its data does not have.
+    """
     notices: dict[str, None] = dict.fromkeys(note for one in inputs for note in one.notes)
-    for data in (one.data for one in inputs):
+    for job, data in zip(jobs, (one.data for one in inputs), strict=True):
         if data.unused:
             notices[f"{data.name}: not used: {unused.in_words(data.unused)}"] = None
-        notices |= dict.fromkeys(f"{data.name}: {note}" for note in data.notes)
+        notices |= dict.fromkeys(f"{data.name}: {note}" for note in data.notes_for(job.experiment.data_spec))
     return list(notices)
 
 

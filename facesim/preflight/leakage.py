@@ -75,9 +75,8 @@ def check_unseen(
 def trained_images(source: str) -> Seen:
     """What the network that `source` names, as `--pretrained` does, has seen by now: it may be another one later."""
     images, hashes, doubts = frozenset[bytes](), np.empty((0, HASH_BYTES), np.uint8), list[str]()
-    for data, spec, doubt in lineage(source, fetch=True):
-        if data is not None and spec is not None:
-            trained, _ = data.split(spec)
+    for data, trained, doubt in lineage(source, fetch=True):
+        if data is not None and trained is not None:
             images |= frozenset(image_digests(data, trained))
             hashes = np.concatenate([hashes, hashes_of(data.images, trained)])
         if doubt:

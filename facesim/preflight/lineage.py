@@ -6,22 +6,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from facesim.data.prepared import PreparedData
 from facesim.data.sources import to_be_fetched
 from facesim.preflight.inputs import prepare_data
 from facesim.preflight.pretrained import find_pretrained, is_of_rendered_people
 from facesim.runs.directory import Run
-from facesim.spec.data import DataSpec
 from facesim.util.errors import InputError
 
 
 class TrainedOn(NamedTuple):
-    """The data of one run, and how the run took its images; None if it cannot be looked at. `doubt`: why there may be
-    more than that, None if there is not.
+    """The data of one run, and which of its images it was trained on, indices; None where that is not known. `doubt`:
+    why there may be more than that, None if there is not.
     """
 
     data: PreparedData | None
-    spec: DataSpec | None
+    trained: np.ndarray | None
     doubt: str | None
 
 
@@ -61,5 +62,10 @@ def lineage(source: Run | str, *, fetch: bool) -> Iterator[TrainedOn]:
         except (InputError, ValueError) as error:
             yield TrainedOn(None, None, f"what {shown} was trained on cannot be looked at ({error})")
             continue
+        trained: np.ndarray | None = None
         doubt = f"{data.name} has changed since {shown} was trained on it" if changed else None
-        yield TrainedOn(data, experiment.data_spec, doubt)
+        try:
+            trained, _ = data.split(experiment.data_spec)
+        except InputError as error:  # it has not the parts any more that it had
+            doubt = f"which images of {data.name} {shown} was trained on is not known ({error})"
+        yield TrainedOn(data, trained, doubt)

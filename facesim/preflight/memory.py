@@ -13,7 +13,6 @@ from typing import NamedTuple
 import psutil
 
 from cluster.topology import hosted_topology
-from facesim.billing.catalogue import instance
 from facesim.models import HEADS, MODELS
 from facesim.models.sampling import sample_size
 from facesim.preflight.own_model import own_model_dimensions
@@ -53,14 +52,9 @@ def head_memory(job: Job, identities: int) -> list[HeadMemory]:
     """What the job's tasks hold of a head for `identities` people, one entry a kind of task."""
     experiment = job.experiment
     head = HEADS[experiment.head]
-    dimensions = (
-        MODELS[experiment.model].dimensions(experiment.image_size)
-        if experiment.model in MODELS
-        else own_model_dimensions(experiment, identities)
-    )
-    weights = dimensions + (0 if head.cosine else 1)
+    weights = _weights(experiment, identities)
     computed = sample_size(identities, experiment.sample_rate, job.update_batch) if head.sampled else identities
-    parameters, gradients = _FLOAT * identities * weights, _FLOAT * computed * weights
+    parameters, gradients = head_bytes(job, identities), _FLOAT * computed * weights
     examples = -(-job.update_batch // job.replicas) if job.joint_workers > 1 else job.update_batch
     logits = 3 * _FLOAT * examples * computed  # themselves, their softmax, their gradient
     moments = moments_of(experiment) * parameters
@@ -75,6 +69,26 @@ def head_memory(job: Job, identities: int) -> list[HeadMemory]:
     roles = tuple(job.strategy.tasks(job.shape))
     most_logits = max(logits, evaluated) if head.sampled else logits
     return [HeadMemory(parameters, gradients, moments, most_logits, job.replicas, roles)]
+
+
+def head_bytes(job: Job, identities: int) -> int:
+    """The parameters of a head for `identities` people: what a model that is kept has of it."""
+    return _FLOAT * identities * _weights(job.experiment, identities)
+
+
+def head_checkpoint_bytes(job: Job, identities: int) -> int:
+    """What a checkpoint has of it: also the optimiser's moments of each parameter."""
+    return (1 + moments_of(job.experiment)) * head_bytes(job, identities)
+
+
+def _weights(experiment: Experiment, identities: int) -> int:
+    """The parameters of the head for each person."""
+    dimensions = (
+        MODELS[experiment.model].dimensions(experiment.image_size)
+        if experiment.model in MODELS
+        else own_model_dimensions(experiment, identities)
+    )
+    return dimensions + (0 if HEADS[experiment.head].cosine else 1)
 
 
 def moments_of(experiment: Experiment) -> int:
@@ -122,10 +136,10 @@ def _memories(job: Job) -> Iterator[tuple[str, float, list[Counter[str]]]]:
         return
     groups = [[f"host-{group}-{number}" for number in range(count)] for group, (_, count) in enumerate(job.groups)]
     topology = hosted_topology(counts, [*chain.from_iterable(groups)], *groups[1:])
-    given_gib = job.backend.host_memory_gib
+    backend = job.backend.open()
     for (kind, _), hosts in zip(job.groups, groups, strict=True):
         tasks = [Counter(role for role, _ in topology.tasks_on(host)) for host in hosts]
-        yield kind if given_gib is None else "a host", (given_gib or instance(kind).memory_gib) * 2**30, tasks
+        yield *backend.host_memory(job, kind), tasks
 
 
 class _Held(NamedTuple):

@@ -360,8 +360,9 @@ class Recognizer:
                 )
             results = assess_own(embedder, own, fars)
         else:
-            strangers = self._prepared(_of_others(job, str(data), features), groups)
-            for notice in data_notices([Inputs(strangers)]):
+            others = _of_others(job, str(data), features)
+            strangers = self._prepared(others, groups)
+            for notice in data_notices([others], [Inputs(strangers)]):
                 self._notice(notice)
             results = assess_others(embedder, strangers, place_of(str(data)), fars, seen)
         evaluation = Evaluation.model_validate(mark(self._run, results))

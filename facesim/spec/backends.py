@@ -78,11 +78,6 @@ class BackendSpec(Frozen):
         {}, "tag of the run, to find it by; repeatable", "Output", metavar="KEY=VALUE"
     )
 
-    @property
-    def host_memory_gib(self) -> float | None:
-        """The memory of every host; None where it is that of its instance type."""
-        return None
-
     def open(self) -> Backend:
         """What runs jobs there."""
         return resolve(self.implementation)
@@ -292,10 +287,6 @@ class Kubernetes(_Containers, _Remote):
     retention_s: int = option(
         86_400, "seconds for which the cluster keeps a job that has ended", "Kubernetes", ge=0, le=2**31 - 1
     )
-
-    @property
-    def host_memory_gib(self) -> float | None:
-        return self.pod_memory_gib
 
     @model_validator(mode="after")
     def _image_that_nodes_can_pull(self) -> Kubernetes:

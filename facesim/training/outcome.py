@@ -45,7 +45,7 @@ def outcome(context: Context, state: TrainState, replicas: Replicas) -> TaskOutc
             content_sha256=context.data.sha256,
             tested_sha256=identity_of(context.data, context.held_out_indices) if context.leads else None,
             not_used=tuple(context.data.unused),
-            notes=tuple(context.data.notes),
+            notes=context.data.notes_for(context.experiment.data_spec),
         ),
         counted=Counts(
             examples_due=context.epochs * len(context.train_indices),

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from facesim.data import PreparedData, prepare
+from facesim.spec.data import DataSpec
 from facesim.util.errors import InputError
 from tests.data.hub import COMMIT, hub
 
@@ -102,8 +103,16 @@ def test_shards_of_parts_in_a_folder_as_on_the_hub(ready, written, tmp_path):
     data = ready(tmp_path / "faces")
 
     assert data.parts.tolist() == [0, 0, 0, 0, 0, 1, 1]
-    assert "5 images are trained on and 2 (val) are tested" in data.notes[0]
+    assert "5 images are trained on and 2 (val) are tested" in data.notes_for(DataSpec())[0]
     assert [str(one) for one in data.unused] == ["1 file: beside the data set, and no part of it (README.md)"]
+
+
+@pytest.mark.parametrize("folder", ["faces", "faces/data"])
+def test_suffixes_in_capitals_are_known_in_a_folder_too(ready, written, tmp_path, folder):
+    for name, first in {"a.PARQUET": 0, "b.Parquet": 3}.items():
+        written(table().slice(first, 4 if first else 3), f"{folder}/{name}")
+
+    assert_is_all(ready(tmp_path / "faces"))
 
 
 def test_a_column_says_the_part_of_a_split(ready, written):

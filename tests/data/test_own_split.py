@@ -13,7 +13,6 @@ from PIL import Image
 from facesim.baselines.record import study_baselines
 from facesim.data import PreparedData, describe, duplicates, prepare, render
 from facesim.data.duplicates import cropped_pairs, hashes_of, near_across, near_pairs
-from facesim.data.parts import split_note
 from facesim.data.rendering import RenderSpec
 from facesim.data.subsets import take_subset
 from facesim.preflight.checks import preflight
@@ -74,10 +73,6 @@ def test_folders_of_a_split_are_kept_and_val_is_left_aside(ready, tree, decoded)
 
     assert (folders(data, train), len(train)) == ({"train"}, 7)
     assert (folders(data, held_out), len(held_out)) == ({"test"}, 4)
-    assert (
-        "its own split is kept: 7 images are trained on and 4 (test) are tested, and the 4 of val are neither trained "
-        "on nor tested" in data.notes[0]
-    )
     np.testing.assert_array_equal(PreparedData.load(data.directory).parts, data.parts)
     assert [len(one) for one in data.split(DataSpec(seed=7, held_out=0.5))] == [7, 4], "neither seed nor share counts"
 
@@ -95,6 +90,63 @@ def test_val_can_be_tested_on_to_choose_settings(ready, tree):
     assert folders(data, data.split(DataSpec(test_part="val"))[1]) == {"val"}
 
 
+KEPT = "its own split is kept: "
+ASIDE = " are neither trained on nor tested"
+POOLED = ". --held-out does not apply; --split random pools all images."
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        (
+            {},
+            f"{KEPT}7 images are trained on and 4 (test) are tested, and the 4 of val{ASIDE} (--test-part val tests on "
+            f"them){POOLED}",
+        ),
+        (
+            {"test_part": "val"},
+            f"{KEPT}7 images are trained on and 4 (val) are tested, and the 4 of test{ASIDE}{POOLED}",
+        ),
+        (
+            {"validation": 0.4},
+            f"{KEPT}4 images are trained on and 3 (--validation) are tested, and the 4 of val and the 4 of "
+            f"test{ASIDE}{POOLED}",
+        ),
+    ],
+)
+def test_what_is_told_of_a_split_is_what_the_options_make_of_it(ready, tree, spec, told):
+    data = ready(tree(THREE))
+    trained, tested = data.split(DataSpec(**spec))
+
+    assert data.notes_for(DataSpec(**spec)) == (told,)
+    assert f"{len(trained)} images are trained on and {len(tested)} (" in told
+
+
+def test_what_is_told_of_other_images_to_test_on_is_not_of_a_split_of_its_own(ready, tree):
+    trained = tree({"Ana": range(4), "Bo": range(3)}, "here")
+    other = str(tree({"Bo": range(6, 8), "Ana": range(5, 9)}, "there"))
+    data = ready(trained, test=other)
+
+    assert data.notes_for(DataSpec(test=other)) == (
+        "--test names the images to test on: 7 images are trained on and 6 (--test) are tested. --held-out does not "
+        "apply.",
+    )
+    assert "3 (--validation) are tested, and the 6 of --test" in data.notes_for(DataSpec(test=other, validation=0.4))[0]
+
+
+@pytest.mark.parametrize("spec", [{"test_part": "val"}, {"validation": 0.4}])
+def test_before_training_and_by_describe_the_split_of_the_job_is_told(tree, tmp_path, monkeypatch, spec):
+    monkeypatch.setenv("FACESIM_CACHE", str(tmp_path / "cache"))
+    job = make_job(data=str(tree(THREE)), image_size=32, **spec)
+
+    cleared = preflight([job], [tmp_path / "runs/one"])
+
+    data = cleared.planned[0].inputs.data
+    (told,) = data.notes_for(job.experiment.data_spec)
+    assert cleared.notices["data"] == [f"faces: {told}"]
+    assert describe(data, job.experiment.data_spec).notes == (told,)
+
+
 @pytest.mark.parametrize("part", [TRAINED | TESTED, {"Ana": range(4), "Bo": range(4)}])
 def test_a_part_that_there_is_not_is_refused(ready, tree, part):
     data = ready(tree(part))
@@ -107,7 +159,7 @@ def test_a_part_that_there_is_not_is_refused(ready, tree, part):
 def test_without_a_part_test_the_part_val_is_tested(ready, tree):
     data = ready(tree(TRAINED | VAL_PART))
 
-    assert len(data.split(OWN)[1]) == 4 and "4 (val) are tested" in data.notes[0]
+    assert len(data.split(OWN)[1]) == 4 and "4 (val) are tested." in data.notes_for(OWN)[0]
 
 
 def test_random_pools_all_of_it(ready, tree):
@@ -141,8 +193,10 @@ def test_who_is_not_trained_on_is_left_out_and_told(ready, tree):
     assert [str(one) for one in data.unused] == ["3 images: of an identity without an image to train on (Di)"]
 
 
-@pytest.mark.parametrize("how", ["folders", "--test"])
-def test_one_person_under_two_spellings_is_told_though_one_is_left_out(ready, tree, tmp_path, how):
+@pytest.mark.parametrize(
+    ("how", "told"), [("folders", "people of its parts are others"), ("--test", r"nobody of whom test \(--test\) has")]
+)
+def test_one_person_under_two_spellings_is_told_though_one_is_left_out(ready, tree, how, told):
     source = tree({"train/Ana": range(4), "train/Bo": range(4), "test/Ana": range(4, 6), "test/Bo": range(4, 6)})
     (source / "test/Ana").rename(source / "test/a\u0301na")
     given = {"source": source} if how == "folders" else {"source": source / "train", "test": str(source / "test")}
@@ -152,7 +206,7 @@ def test_one_person_under_two_spellings_is_told_though_one_is_left_out(ready, tr
     assert "2 images: of an identity without an image to train on (\u00e1na)" in map(str, data.unused)
     assert any(note.startswith("'Ana' and '\u00e1na': names that differ in capitals") for note in data.notes)
     (source / "test/Bo").rename(source / "test/bo_")
-    with pytest.raises(InputError, match="people of its parts are others.*'Ana' and '\u00e1na', 'Bo' and 'bo_': names"):
+    with pytest.raises(InputError, match=f"{told}.*'Ana' and '\u00e1na', 'Bo' and 'bo_': names"):
         ready(**given)
 
 
@@ -174,6 +228,15 @@ def test_a_person_needs_one_image_to_train_on_and_none_to_test_on(ready, tree):
 def test_a_split_of_other_people_is_refused_with_what_to_do(ready, tree):
     with pytest.raises(InputError, match=r"the people of its parts are others.*facesim evaluate RUN DATA"):
         ready(tree(TRAINED | {"test/Cy": range(3), "test/Di": range(3)}))
+
+
+def test_other_people_to_test_on_are_refused_with_what_helps(ready, tree):
+    trained, tested = tree({"Ana": range(4), "Bo": range(3)}, "here"), tree({"Cy": range(3), "Di": range(3)}, "there")
+
+    with pytest.raises(InputError, match=r"whom there \(--test\) has .* Compare what people are called") as refused:
+        ready(trained, test=str(tested))
+
+    assert "--split" not in str(refused.value)
 
 
 def test_another_data_set_is_tested_on(ready, tree):
@@ -209,6 +272,21 @@ def test_a_subset_chooses_among_what_is_trained_on_and_keeps_what_is_tested(read
     assert [part.origins[index] for index in held_out] == [data.origins[index] for index in data.split(OWN)[1]]
 
 
+def test_a_subset_is_not_tested_on_another_part_than_all_of_the_data(ready, tree):
+    source = tree(TRAINED | VAL_PART | {"train/Cy": range(3), "train/Di": range(3), "test/Cy": range(4, 6)})
+    data, subset = ready(source), Subset.parse("identities=2")
+    by_seed = {}
+
+    for seed in range(20):
+        try:
+            by_seed[seed] = set(take_subset(data, subset, seed).names)
+        except InputError as error:
+            assert "its identities have none in the part test; take more of them" in str(error)
+
+    assert 0 < len(by_seed) < 20
+    assert all("Cy" in names for names in by_seed.values())
+
+
 def test_what_is_told_of_a_subset_is_of_its_own_images(ready, tree):
     source = tree(
         {"train/Ana": range(4), "train/Bo": range(4), "train/Cy": range(4)} | TESTED | {"test/Cy": range(6, 8)}
@@ -223,8 +301,8 @@ def test_what_is_told_of_a_subset_is_of_its_own_images(ready, tree):
     )
 
     assert any("look the same" in note for note in data.notes)
-    assert part.notes == (split_note(part.parts),)
-    assert "4 images are trained on and 4 (test) are tested" in part.notes[0]
+    (told,) = part.notes_for(OWN)
+    assert "4 images are trained on and 4 (test) are tested" in told
 
 
 def test_a_repair_is_told_once_and_not_kept_with_a_subset(ready, tree):

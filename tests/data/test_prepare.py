@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facesim.data import PreparedData, RenderSpec, describe, opening, prepare
+from facesim.data import BadFile, PreparedData, RenderSpec, describe, opening, prepare
+from facesim.data.prepare import too_many_unreadable
 from facesim.util.errors import InputError
 from tests.data.exif import HEIC
 
@@ -257,6 +258,27 @@ class TestBadFiles:
             ready(tmp_path / "faces", max_bad_files=0.2)
 
         assert list((tmp_path / "cache").iterdir()) == []
+
+    def test_how_many_may_be_bad_is_heeded_also_of_what_was_prepared_where_more_were_allowed(
+        self, ready, tmp_path, two_people
+    ):
+        self.damage(tmp_path, 4)
+        data = ready(tmp_path / "faces", max_bad_files=1)
+
+        with pytest.raises(InputError, match=r"4 of 10 files .*at most 39% .*allow them with --max-bad-files 0\.4\."):
+            ready(tmp_path / "faces", max_bad_files=0.39)
+
+        assert ready(tmp_path / "faces", max_bad_files=0.4).directory == data.directory
+
+    def test_the_share_that_is_said_to_allow_bad_files_does(self):
+        for files in range(1, 120):
+            for count in range(1, files + 1):
+                bad_files = [BadFile("a.png", "empty file")] * count
+                said = too_many_unreadable(bad_files, files - count, 0.0)
+
+                enough = float(said.rsplit(" ", 1)[1])
+                assert too_many_unreadable(bad_files, files - count, enough) is None
+                assert enough < count / files + 0.01
 
     def test_an_identity_must_keep_two_images(self, ready, tmp_path, two_people):
         for k in range(2):

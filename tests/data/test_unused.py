@@ -10,7 +10,8 @@ import pytest
 from facesim.cli import main
 from facesim.data import PreparedData, prepare
 from facesim.data.subsets import take_subset
-from facesim.preflight.inputs import Inputs, data_notices
+from facesim.preflight.inputs import Inputs, data_notices, prepare_data
+from facesim.spec.job import make_job
 from facesim.spec.subset import Subset
 from facesim.util.errors import InputError
 from facesim.util.unused import EXAMPLES, Tally, Unused, in_words, printable
@@ -90,7 +91,7 @@ def test_prepared_data_keeps_the_counts(partly_used):
 def test_a_user_is_told_before_training(partly_used):
     inputs = [Inputs(partly_used), Inputs(partly_used)]
 
-    assert data_notices(inputs) == [
+    assert data_notices([make_job(), make_job(seed=1)], inputs) == [
         "faces: not used: 1 image: of an identity with fewer than 2 images (Cy); 1 file: empty file (Ana/empty.png)"
     ]
 
@@ -111,6 +112,30 @@ def test_describe_tells_it(partly_used, tmp_path, monkeypatch, capsys):
         "examples": ["Ana/empty.png"],
         "unit": "file",
     }
+
+
+def test_describe_tells_that_a_training_refuses_it_and_prepares_what_that_reads(
+    tmp_path, two_people, monkeypatch, capsys
+):
+    monkeypatch.setenv("FACESIM_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "faces/Ana/empty.png").write_bytes(b"")
+    command, told = ["data", "describe", str(tmp_path / "faces")], "1 of 7 files cannot be read as images: "
+
+    assert main(command) == 0
+    text = capsys.readouterr().out
+    assert main([*command, "--json"]) == 0
+    refused = json.loads(capsys.readouterr().out)["refused"]
+
+    assert f"a training refuses this: {told}" in text and refused in text
+    assert "at most 5% may be" in refused and refused.endswith("--max-bad-files 0.15")
+    job = make_job(data=str(tmp_path / "faces"))
+    with pytest.raises(InputError, match=told):
+        prepare_data(job, lambda *_: None)
+    prepare_data(make_job(data=str(tmp_path / "faces"), max_bad_files=0.15), lambda *_: None)
+    assert len(list((tmp_path / "cache").glob("*/dataset.json"))) == 1
+    (tmp_path / "faces/Ana/empty.png").unlink()
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["refused"] is None
 
 
 def test_the_report_shows_it():

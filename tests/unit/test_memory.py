@@ -6,7 +6,7 @@ import psutil
 import pytest
 
 from facesim.models import HEADS, MODELS
-from facesim.preflight.memory import NOTABLE_SHARE, check_memory, head_memory
+from facesim.preflight.memory import NOTABLE_SHARE, check_memory, head_bytes, head_checkpoint_bytes, head_memory
 from facesim.spec.job import make_job
 from facesim.util.errors import InputError
 
@@ -51,6 +51,23 @@ def test_servers_and_workers_of_a_sampled_head_exchange_its_sample_and_the_chief
     assert workers[:4] == (sample, sample, 0, 3 * 4 * 64 * 1000)
     assert (chief.parameters, chief.logits) == (2 * whole, 4 * 256 * 100_000)
     assert alone.logits == chief.logits
+
+
+@pytest.mark.parametrize("strategy", ["single", "ps-async", "ps-sync", "allreduce"])
+@pytest.mark.parametrize(
+    ("options", "numbers"),
+    [
+        ({}, 3),
+        ({"optimizer": "lion"}, 2),
+        ({"optimizer": "sgd", "momentum": 0.9}, 2),
+        ({"optimizer": "sgd", "momentum": 0.0}, 1),
+    ],
+)
+def test_a_checkpoint_has_it_once_with_its_moments_whatever_tasks_hold(strategy, options, numbers):
+    job = make_job(model="resnet-small", strategy=strategy, **options)
+
+    assert head_bytes(job, 1_000_000) == 4_000_000 * 129
+    assert head_checkpoint_bytes(job, 1_000_000) == numbers * 4_000_000 * 129
 
 
 @pytest.mark.parametrize("head", ["softmax", "partial-fc"])
@@ -130,6 +147,14 @@ class TestHosts:
     def test_replicas_of_one_process_count_each(self):
         with pytest.raises(InputError, match=r"in 4 replicas\): it cannot fit"):
             self.check(strategy="mirrored", workers=4)
+
+    def test_a_container_has_its_share_of_this_machine(self):
+        """The four that are to have 384 GiB each have four fifths of this machine together, or less."""
+        options = {"strategy": "allreduce", "workers": 4, "model": "resnet-small"}
+        options |= {"backend": "docker", "instance_type": "ml.m5.24xlarge"}
+
+        with pytest.raises(InputError, match=r"GiB of a container on this machine \(.*it cannot fit"):
+            self.check(people_for(1.0, **options), **options)
 
     def test_a_pod_has_the_memory_that_it_is_given(self):
         options = {"backend": "kubernetes", "strategy": "allreduce"}

@@ -70,7 +70,7 @@ def test_it_is_tried_and_kept_and_stays_where_the_file_goes(file):
     assert source_file(OwnModel.find(job.experiment.model)).read_text() == source
     (note,) = own_model_notes(job.experiment, identities=3)
     assert "what build gives compile() is not used" in note
-    assert data_notices([Inputs(UnseenData("s3://faces", (32, 32, 1), ()), notes=(note,))]) == [note]
+    assert data_notices([job], [Inputs(UnseenData("s3://faces", (32, 32, 1), ()), notes=(note,))]) == [note]
 
 
 #: What is wrong with a file, and what is said of it; each costs a process that loads TensorFlow.

@@ -11,6 +11,8 @@ import pytest
 
 from facesim.cli import main
 from facesim.preflight.checks import CHECKS, Planned, preflight
+from facesim.preflight.inputs import prepare_inputs
+from facesim.preflight.memory import head_bytes
 from facesim.runs.directory import Run
 from facesim.spec.job import Job, changed_job, make_job
 from facesim.util.disk import probe
@@ -172,6 +174,21 @@ def test_a_disk_without_room_for_heads_is_told(faces, tmp_path, monkeypatch):
     cleared = preflight([make_job(data=str(faces), **SMALL)], [tmp_path / "runs" / "one"])
 
     assert "GB free" in cleared.notices["room"][0]
+
+
+@pytest.mark.parametrize("strategy", ["single", "ps-async", "ps-sync"])
+def test_room_is_needed_for_each_checkpoint_and_the_model_once(faces, tmp_path, monkeypatch, strategy):
+    job = make_job(data=str(faces), strategy=strategy, checkpoint_keep=2, **SMALL)
+    planned = Planned(job, tmp_path / "runs" / "one", prepare_inputs(job, lambda *_: None))
+    head = head_bytes(job, 8)
+
+    def told(free_bytes: int) -> list:
+        monkeypatch.setattr("facesim.preflight.checks.free_bytes", lambda folder: free_bytes)
+        return list(CHECKS["room"]([planned]))
+
+    needed = (3 * 3 + 1) * head  # Adam keeps two moments of each parameter, and a third checkpoint is being written
+    assert told(needed) == []
+    assert len(told(needed - 1)) == 1
 
 
 def test_every_check_has_a_name_and_says_what_it_is_for():

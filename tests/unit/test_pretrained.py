@@ -160,6 +160,23 @@ def test_what_cannot_be_known_of_a_network_is_told(earlier, faces, tmp_path):
     assert "the accuracy too high" in alone and "the accuracy too high" in lost
 
 
+def test_images_that_are_not_told_apart_any_more_are_told_and_refuse_nothing(faces, tmp_path):
+    """The earlier run was tested on a part of its data that has gone."""
+    split = tmp_path / "split"
+    for part, there in {"train": slice(4), "val": slice(4, 6), "test": slice(6, 8)}.items():
+        for person in faces.iterdir():
+            (split / part / person.name).mkdir(parents=True)
+            for file in sorted(person.iterdir())[there]:
+                shutil.copy(file, split / part / person.name)
+    start = trained(tmp_path / "start", job_on(split, test_part="val"))
+    shutil.rmtree(split / "val")
+
+    (doubt,) = unseen(job_on(faces, start))
+
+    assert f"which images of split {start} was trained on is not known (--test-part val: " in doubt
+    assert "the accuracy too high" in doubt
+
+
 @pytest.mark.parametrize(
     "damage",
     [

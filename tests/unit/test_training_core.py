@@ -197,6 +197,26 @@ def test_what_was_stopped_continues_to_the_same_bits(begin):
     assert outcome.counted.examples == outcome.counted.examples_due
 
 
+def test_what_is_recorded_of_the_data_is_of_the_split_that_was_trained(faces, cache, tmp_path):
+    for number, part in enumerate(("train", "val", "test")):
+        for person in faces.iterdir():
+            (tmp_path / "faces" / part / person.name).mkdir(parents=True)
+            for file in sorted(person.iterdir())[3 * number : 3 * number + 3]:
+                shutil.copy(file, tmp_path / "faces" / part / person.name)
+    data = prepare(str(tmp_path / "faces"), image_size=32, cache_dir=cache)
+    run = Run.create(tmp_path / "run", make_job(epochs=1, batch=8, test_part="val"))
+    run.record("submitted")
+    run.task_directory("chief-0")
+    context = open_context(run, data.directory, run.checkpoints, "chief", 0, 0)
+
+    fit(context, SoftmaxRegression(context))
+
+    recorded = run.outcome().data
+    trained, tested = recorded.training_examples, recorded.held_out_examples
+    told = f"{trained} images are trained on and {tested} (val) are tested, and the {tested} of test are neither"
+    assert told in recorded.notes[0]
+
+
 class StoppedAsItIsEvaluated(SoftmaxRegression):
     """Is asked to stop while the network is evaluated for the last time: for the held-out or the training accuracy."""
 

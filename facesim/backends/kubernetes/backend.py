@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from facesim.backends.base import Attached, Backend, Cancelled, Finding, Line, Status, Target
+from facesim.backends.base import Attached, Backend, Cancelled, Finding, HostMemory, Line, Status, Target
 from facesim.backends.kernels import unmeasured
 from facesim.backends.kubernetes.client import Cluster, MissingError
 from facesim.backends.kubernetes.job import JobSetJob, end_state, is_stopped
@@ -44,6 +44,10 @@ class KubernetesBackend(Backend):
 
     def kernels(self, job: Job) -> str | None:
         return unmeasured(job)
+
+    def host_memory(self, job: Job, instance_type: str) -> HostMemory:
+        pod_gib = job.backend.pod_memory_gib
+        return HostMemory("a host", pod_gib * 2**30) if pod_gib else super().host_memory(job, instance_type)
 
     def render(self, job: Job, directory: Path, inputs: Inputs) -> KubernetesJob:
         """The documents. The cluster is asked nothing, but of a run that goes on: whether its JobSet has ended."""

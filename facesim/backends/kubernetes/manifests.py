@@ -393,7 +393,7 @@ def storage_volume(where: Kubernetes) -> dict[str, Any]:
 def _resources(where: Kubernetes, kind: str) -> dict[str, Any]:
     """All that a pod may use is reserved for it: what it does then does not depend on its neighbours."""
     facts = instance(kind)
-    memory_mib = round((where.host_memory_gib or facts.memory_gib) * 1024)
+    memory_mib = round((where.pod_memory_gib or facts.memory_gib) * 1024)
     resources = {"cpu": f"{round(1000 * (where.pod_cpus or facts.vcpu))}m", "memory": f"{memory_mib}Mi"}
     if facts.cuda:
         resources["nvidia.com/gpu"] = str(facts.gpus)

@@ -34,7 +34,7 @@ from facesim.backends.training_job import TrainingJob, job_name, training_job_re
 from facesim.billing.catalogue import foreign_prices
 from facesim.data.unseen import UnseenData
 from facesim.preflight.inputs import Inputs, prepare_inputs
-from facesim.preflight.memory import head_memory
+from facesim.preflight.memory import head_checkpoint_bytes
 from facesim.runs.directory import Run
 from facesim.runs.events import Submitted, TrainingJobCreated
 from facesim.runs.states import RunState, state_of_sagemaker
@@ -72,14 +72,14 @@ class SageMakerBackend(Backend):
                 _check_same_place(run, names.region, site.bucket)
             _check_ended(run, Account(job.backend.region))
         name = job_name(directory, again=lives)
-        checkpoint_bytes = _checkpoint_bytes(job, len(inputs.data.names))
         made = training_job_request(
             job,
             name,
             inputs.folders,
             site,
             checkpoints_uri=_checkpoints_in(site.bucket, run),
-            checkpoint_bytes=checkpoint_bytes,
+            # Of its head alone, which grows with the number of people.
+            checkpoint_bytes=head_checkpoint_bytes(job, len(inputs.data.names)),
             unseen_bytes=_unseen_bytes(inputs, site.input_mode),
         )
         violations = [
@@ -206,13 +206,6 @@ def _check_host(description: dict[str, Any], source: str) -> None:
                 f"{description['TrainingJobName']} has no host {source!r}; there are {', '.join(hosts)}, which print "
                 "what their tasks print"
             )
-
-
-def _checkpoint_bytes(job: Job, identities: int) -> int:
-    """What a checkpoint takes, of its head alone, which grows with the number of people: the parameters, and Adam's two
-    moments of each.
-    """
-    return 3 * max(kind.parameters for kind in head_memory(job, identities))
 
 
 def _unseen_bytes(inputs: Inputs, input_mode: str) -> int:
