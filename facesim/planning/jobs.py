@@ -116,7 +116,7 @@ def check_profile(profile: Profile, job: Job, where: str) -> None:
     for name in _OF_THE_NETWORK:
         asked = known[name]
         measured = profile.experiment.get(name, asked)
-        if asked != measured:
+        if asked != measured and network(str(asked)) != network(str(measured)):
             raise InputError(
                 f"{flag(name)} {asked}: {where} is of {measured}, and nothing about {asked} follows from it; give "
                 f"{flag(name)} {measured}, or measure {asked}: facesim profile {flag(name)} {asked}"
