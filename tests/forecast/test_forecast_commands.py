@@ -452,12 +452,12 @@ def test_a_host_in_a_container_is_as_fast_as_so_many_processors_of_the_profile(p
 
 
 def test_containers_share_the_processors_of_their_engine_or_else_of_this_machine(profile, monkeypatch):
-    monkeypatch.setattr("os.cpu_count", lambda: 10)
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
 
-    two, ten, unknown = (host_in_containers(profile, processors) for processors in (2, 10, None))
+    two, eight, unknown = (host_in_containers(profile, processors) for processors in (2, 8, None))
 
     assert two.relative_speed == pytest.approx(0.9) and two.cores == 1  # nine tenths of two are for both hosts
-    assert ten.relative_speed == pytest.approx(5 * two.relative_speed) and unknown == ten
+    assert eight.relative_speed == pytest.approx(4 * two.relative_speed) and unknown == eight
 
 
 def test_a_local_run_is_forecast_with_the_cores_that_its_tasks_share(profile):
