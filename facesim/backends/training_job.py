@@ -129,8 +129,8 @@ class TrainingJob:
 
 
 def limits_s(job: Job) -> tuple[float, float | None]:
-    """After how many seconds SageMaker ends a job: of having its instances, and, of spot capacity, from its submission on;
-    what the job does not say is `USUAL_RUN_S`, or what it may wait if that is less, and twice as long.
+    """After how many seconds SageMaker ends a job: of having its instances and, on spot capacity, from its submission
+    on. What the job does not say is `USUAL_RUN_S`, or less if it may not wait so long, and twice as long.
     """
     run_s = job.max_run_s or min(USUAL_RUN_S, job.max_wait_s or USUAL_RUN_S)
     return run_s, (job.max_wait_s or 2 * run_s) if job.spot else None
