@@ -73,7 +73,7 @@ def capacity() -> tuple[float, int]:
     Raises:
         EngineError: no engine answers.
     """
-    with contextlib.closing(connect()) as client:
+    with contextlib.closing(connect()) as client, answering():
         about = client.info()
     return float(about["NCPU"]), int(about["MemTotal"])
 

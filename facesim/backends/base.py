@@ -206,6 +206,10 @@ class Backend(ABC):
         """
         return None
 
+    def limits_s(self, job: Job) -> tuple[float | None, float | None]:
+        """After how many seconds a job is ended: of having its hosts, and from its submission on; None: it is not."""
+        return job.max_run_s, job.max_wait_s
+
     def affordable_s(self, job: Job, usd: float) -> float:
         """For how many seconds a job may have its hosts so that it costs no more than so many dollars; 0 or less where
         it would cost more in any case.

@@ -19,7 +19,7 @@ from facesim.backends.followed_job import FollowedJob
 from facesim.backends.kernels import unmeasured
 from facesim.backends.sagemaker.advice import AwsError
 from facesim.backends.sagemaker.storage import unpack
-from facesim.backends.training_job import Site, TrainingJob, job_name, training_job_request
+from facesim.backends.training_job import Site, TrainingJob, job_name, limits_s, training_job_request
 from facesim.metrics.files import SampleWriter
 from facesim.preflight.inputs import Inputs
 from facesim.runs.directory import Run
@@ -65,6 +65,9 @@ class DockerBackend(Backend):
             cpus, memory_bytes = os.cpu_count() or 1, psutil.virtual_memory().total
         factor = emulation_of(job, cpus, memory_bytes).memory_factor
         return HostMemory("a container on this machine", factor * super().host_memory(job, instance_type).bytes)
+
+    def limits_s(self, job: Job) -> tuple[float, float | None]:
+        return limits_s(job)
 
     def unequal(self, jobs: Sequence[Job]) -> str | None:
         try:

@@ -59,8 +59,9 @@ ENTRYPOINT = ["python3", "-m", "cluster.node"]
 BOOTSTRAP = ["python3", f"/opt/ml/input/data/{SOURCE}/bootstrap.py"]
 ARGUMENTS = ["--contract", "facesim.backends.hosted:plan"]
 
-_DAY_S = 24 * 3600
-_LONGEST_RUN_S = 28 * _DAY_S
+#: After so many seconds with its instances a job is ended whose --max-run nobody said.
+USUAL_RUN_S = 24 * 3600
+_LONGEST_RUN_S = 28 * 24 * 3600
 _LONGEST_VALUE = 2500  # of a hyperparameter
 _LONGEST_NAME = 63
 _VOLUME_GB = 30
@@ -127,6 +128,14 @@ class TrainingJob:
         return json.dumps({"CreateTrainingJob": self.request, "uploads": uploads}, indent=1)
 
 
+def limits_s(job: Job) -> tuple[float, float | None]:
+    """After how many seconds SageMaker ends a job: of having its instances and, on spot capacity, from its submission
+    on. What the job does not say is `USUAL_RUN_S`, or less if it may not wait so long, and twice as long.
+    """
+    run_s = job.max_run_s or min(USUAL_RUN_S, job.max_wait_s or USUAL_RUN_S)
+    return run_s, (job.max_wait_s or 2 * run_s) if job.spot else None
+
+
 def training_job_request(
     job: Job,
     name: str,
@@ -153,7 +162,7 @@ def training_job_request(
         InputError: SageMaker could not run this job.
     """
     check_spot(job)
-    max_run_s = job.max_run_s or min(_DAY_S, job.max_wait_s or _DAY_S)
+    max_run_s, max_wait_s = limits_s(job)
     if max_run_s > _LONGEST_RUN_S:
         raise InputError(
             f"--max-run {max_run_s:g} is longer than SageMaker lets a training job run: {_LONGEST_RUN_S} s (28 days) "
@@ -202,8 +211,8 @@ def training_job_request(
     }
     if job.recovery.max_restarts:
         request["RetryStrategy"] = {"MaximumRetryAttempts": min(job.recovery.max_restarts, _MOST_RETRIES)}
-    if job.spot:
-        request["StoppingCondition"]["MaxWaitTimeInSeconds"] = math.ceil(job.max_wait_s or 2 * max_run_s)
+    if max_wait_s is not None:
+        request["StoppingCondition"]["MaxWaitTimeInSeconds"] = math.ceil(max_wait_s)
     if site.kms_key:
         request["OutputDataConfig"]["KmsKeyId"] = site.kms_key
         if _takes_key(job):

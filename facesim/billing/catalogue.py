@@ -20,7 +20,7 @@ from typing import Any
 
 from facesim.billing.own_prices import own_file, read_own
 from facesim.util.errors import InputError
-from facesim.util.files import read_text
+from facesim.util.files import read_text, written_ns
 from facesim.util.folders import cache_folder
 
 _FILE = Path(__file__).with_name("instances.json")
@@ -68,12 +68,8 @@ def instances() -> Mapping[str, Instance]:
     Raises:
         InputError: there are refreshed or own prices, but they cannot be read.
     """
-    return _instances(*(_version(file) for file in (refreshed_file(), own_file())))
-
-
-def _version(file: Path) -> tuple[Path, int | None]:
-    """A file and when it was written; None: there is none."""
-    return file, file.stat().st_mtime_ns if file.exists() else None
+    files = ((refreshed_file(), "FACESIM_CACHE"), (own_file(), "FACESIM_PRICES"))
+    return _instances(*((file, written_ns(file, variable)) for file, variable in files))
 
 
 def instance(name: str) -> Instance:

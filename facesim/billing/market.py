@@ -9,10 +9,12 @@ from __future__ import annotations
 import csv
 import functools
 import hashlib
+import itertools
 import json
 import math
 import os
 import random
+from bisect import bisect_right
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -81,26 +83,44 @@ class Stay(NamedTuple):
     end_s: float
 
 
+class _Record:
+    """The hosts of a trace, `stays` in the order of their beginning."""
+
+    def __init__(self, stays: list[Stay]):
+        self.stays = stays
+        self._begins_s = [stay.begin_s for stay in stays]
+        self._ends_s = sorted(stay.end_s for stay in stays)
+        self.period_s = self._ends_s[-1]
+        self.most = max(map(self.count, self._begins_s))
+
+    def count(self, at_s: float) -> int:
+        """How many hosts there are at a time."""
+        return bisect_right(self._begins_s, at_s) - bisect_right(self._ends_s, at_s)
+
+    def first_s(self, hosts: int, since_s: float) -> float | None:
+        """When there are so many hosts from a time on; None: not before the record ends."""
+        later_s = itertools.islice(self._begins_s, bisect_right(self._begins_s, since_s), None)
+        return next((at_s for at_s in itertools.chain([since_s], later_s) if self.count(at_s) >= hosts), None)
+
+
 class _Trace:
     """Hosts come and go as recorded; at its end the record begins again, without the hosts that there were."""
 
-    def __init__(self, stays: list[Stay], hosts: int, wait_s: float, rng: random.Random):
-        self._stays, self._hosts, self._rng = stays, hosts, rng
+    def __init__(self, record: _Record, hosts: int, wait_s: float, rng: random.Random):
+        self._record, self._hosts, self._rng = record, hosts, rng
         self._wait = _Wait(wait_s, rng)
-        self._period_s = max(stay.end_s for stay in stays)
 
     def grant(self, asked_s: float) -> Capacity:
         wanted_s = asked_s + self._wait()
-        rounds, since_s = divmod(wanted_s, self._period_s) if math.isfinite(self._period_s) else (0.0, wanted_s)
+        period_s = self._record.period_s
+        rounds, since_s = divmod(wanted_s, period_s) if math.isfinite(period_s) else (0.0, wanted_s)
         # To the microsecond, so that who asks at the moment at which a host goes does not get it.
-        since_s, base_s = round(since_s, 6), rounds * self._period_s if rounds else 0.0
-        while True:
-            for at_s in [since_s, *sorted({stay.begin_s for stay in self._stays if stay.begin_s > since_s})]:
-                there = [stay for stay in self._stays if stay.begin_s <= at_s < stay.end_s]
-                if len(there) >= self._hosts:
-                    chosen = self._rng.sample(there, self._hosts)
-                    return Capacity(max(wanted_s, base_s + at_s), base_s + min(stay.end_s for stay in chosen))
-            base_s, since_s = base_s + self._period_s, 0.0
+        since_s, base_s = round(since_s, 6), rounds * period_s if rounds else 0.0
+        while (at_s := self._record.first_s(self._hosts, since_s)) is None:
+            base_s, since_s = base_s + period_s, 0.0
+        there = [stay for stay in self._record.stays if stay.begin_s <= at_s < stay.end_s]
+        chosen = self._rng.sample(there, self._hosts)
+        return Capacity(max(wanted_s, base_s + at_s), base_s + min(stay.end_s for stay in chosen))
 
 
 def market(spot: Spot | None, hosts: int, seed: int) -> Market:
@@ -117,13 +137,13 @@ def market(spot: Spot | None, hosts: int, seed: int) -> Market:
     if spot.lifetimes is not None:
         return _Lifetimes(_from_lifetimes(spot.lifetimes), hosts, spot.wait_s, rng)
     file = Path(spot.trace) if spot.trace is not None else PACKAGED_TRACE
-    stays, most = _trace(file, file.stat().st_mtime_ns if os.path.exists(file) else None)
-    if most < hosts:
+    record = _trace(file, file.stat().st_mtime_ns if os.path.exists(file) else None)
+    if record.most < hosts:
         raise InputError(
             f"the trace of spot capacity, {spot.trace or 'the packaged one'}, never has the {hosts} hosts that the job "
-            f"needs at once: {most} at most; take fewer --workers, or another --spot-trace"
+            f"needs at once: {record.most} at most; take fewer --workers, or another --spot-trace"
         )
-    return _Trace(stays, hosts, spot.wait_s, rng)
+    return _Trace(record, hosts, spot.wait_s, rng)
 
 
 def capacity_sha256(spot: Spot | None) -> str | None:
@@ -142,10 +162,9 @@ def capacity_sha256(spot: Spot | None) -> str | None:
 
 
 @functools.lru_cache(maxsize=4)
-def _trace(file: Path, written_ns: int | None) -> tuple[list[Stay], int]:
-    """The trace in a file that was `written_ns`, and how many hosts it has at once at the most."""
-    stays = read_trace(file)
-    return stays, max(sum(other.begin_s <= stay.begin_s < other.end_s for other in stays) for stay in stays)
+def _trace(file: Path, written_ns: int | None) -> _Record:
+    """The trace in a file that was `written_ns`."""
+    return _Record(read_trace(file))
 
 
 def read_trace(file: Path) -> list[Stay]:

@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from scipy.special import stdtrit
 
@@ -29,11 +30,23 @@ from facesim.runs.states import Measurement, RunState
 from facesim.spec.backends import BACKENDS
 from facesim.spec.experiment import with_defaults
 from facesim.spec.job import Job, flat, make_job
+from facesim.spec.own_model import network
 from facesim.spec.strategies import STRATEGIES, known_strategy
 from facesim.util.errors import InputError
 
+
+class Alike(NamedTuple):
+    """Whose updates a shape makes, or its strategy; and what else decides how it learns, where that does."""
+
+    what: str
+    workers: object = None
+    local_steps: object = None
+    other_workers: str | None = None
+    backup_workers: object = None
+
+
 #: What all learn like whose updates are those of a single process.
-_ONE_PROCESS = ("one process",)
+_ONE_PROCESS = Alike("one process")
 
 #: Data of which nothing is known.
 _UNKNOWN = Data()
@@ -56,7 +69,7 @@ def accuracies(
     """
     wanted = _experiment(job.experiment.model_dump(mode="json"))
     normalises = normalises_batches(profile)
-    results_of: dict[tuple[object, ...], dict[str, Result]] = {}
+    results_of: dict[Alike, dict[str, Result]] = {}
     for run in runs:
         try:
             fields, result = JobFields.read(run.job_file), run.result()
@@ -152,7 +165,7 @@ def normalises_batches(profile: Profile) -> bool:
     return any(variable.name.endswith("moving_mean") for variable in profile.variables)
 
 
-def learns_like(strategy: str, shape: Mapping[str, object], normalises: bool) -> tuple[object, ...]:
+def learns_like(strategy: str, shape: Mapping[str, object], normalises: bool) -> Alike:
     """The same for shapes that learn alike: where each update is made of all of a batch's gradients, none stale, it is
     that of a single process, to rounding (dropout apart); but if the network `normalises`, as `normalises_batches`
     says, only that of as many workers.
@@ -160,16 +173,19 @@ def learns_like(strategy: str, shape: Mapping[str, object], normalises: bool) ->
     kind = known_strategy(strategy)
     if kind and (not kind.replicated or (kind.joint and not kind.averaging)) and not shape.get("backup_workers"):
         workers = shape.get("workers", 1) if kind.replicated else 1
-        return ("updates made together", workers) if normalises and workers != 1 else _ONE_PROCESS
+        return Alike("updates made together", workers) if normalises and workers != 1 else _ONE_PROCESS
     alike = None if not shape.get("other_workers") else str(shape["other_workers"])
-    return strategy, shape.get("workers"), shape.get("local_steps") if kind and kind.averaging else None, alike
+    local_steps = shape.get("local_steps") if kind and kind.averaging else None
+    return Alike(strategy, shape.get("workers"), local_steps, alike, shape.get("backup_workers") or None)
 
 
 def _experiment(fields: Mapping[str, object]) -> dict[str, object]:
-    """What of an experiment decides its accuracy. Folders and files are named by their whole path."""
+    """What of an experiment decides its accuracy. Folders and files are named by their whole path, networks of
+    the user's own by their content.
+    """
     known = {name: value for name, value in with_defaults(fields).items() if name not in _WITHOUT_MEANING}
     places = {name: _place(data) for name in ("data", "test") if isinstance(data := known[name], str)}
-    return known | places
+    return known | places | {"model": network(str(known["model"]))}
 
 
 def _place(data: str) -> str:
@@ -183,7 +199,7 @@ def _shared_cores(result: Result) -> bool:
     return bool(kind and kind.asynchronous) and real and not BACKENDS[result.backend].own_hosts
 
 
-def _pooled(key: tuple[object, ...], results: Sequence[Result]) -> Accuracy:
+def _pooled(key: Alike, results: Sequence[Result]) -> Accuracy:
     """Wilson's 80 % interval of a seed's test images, narrower for several seeds and widened to what a further one of
     them may have, from three on: mean +- t(n-1) s sqrt(1 + 1/n). Runs of one seed learn and are tested alike: they are
     one value.
@@ -203,12 +219,13 @@ def _pooled(key: tuple[object, ...], results: Sequence[Result]) -> Accuracy:
         further = float(stdtrit(len(values) - 1, 0.9)) * spread * math.sqrt(1 + 1 / len(values))
         half = max(half / math.sqrt(len(values)), further)
         centre = mean
-    what = "one process, which strategies without stale gradients learn like" if key == _ONE_PROCESS else str(key[0])
-    workers = f", {key[1]} workers" if len(key) > 1 else ""
+    what = "one process, which strategies without stale gradients learn like" if key == _ONE_PROCESS else key.what
+    workers = "" if key.workers is None else f", {key.workers} workers"
+    backup = f" ({key.backup_workers} backup)" if key.backup_workers else ""
     replayed = sum(result.measurement is Measurement.FORECAST for result in results)
     parts = [(len(results) - replayed, "run"), (replayed, "replay")]
     counted = " and ".join(f"{count} {name}{'' if count == 1 else 's'}" for count, name in parts if count)
-    origin = f"from {counted} of {what}{workers}"
+    origin = f"from {counted} of {what}{workers}{backup}"
     if len(values) < len(results):
         origin += f", with {len(values)} seed{'' if len(values) == 1 else 's'}"
     if shared := sum(_shared_cores(result) for result in results):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from facesim.backends.training_job import USUAL_RUN_S
 from facesim.planning.explain import bound_in_words
+from facesim.planning.jobs import usual_limit
 from facesim.planning.quantities import dollars_text, time_text
 from facesim.planning.search import FLAT, Plan, Row, Wanted, clustered
 from facesim.spec.strategies import STRATEGIES
@@ -119,6 +121,10 @@ def notes(plan: Plan) -> Iterator[tuple[str, str]]:
     )
     for text in (*plan.notes, *assumed):
         yield "assumed", text
+    recommended = (plan.cheapest, plan.nearly_fastest, plan.fastest, described)
+    long = {str(row.forecast.shape): None for row in recommended if row and row.forecast.phases.billed_s > USUAL_RUN_S}
+    if long:
+        yield "limit", f"{usual_limit('max_run', USUAL_RUN_S)}: give it to run {'; '.join(long)}"
     if all(row.accuracy is None for row in plan.rows):
         here = ", and --replay 3 trains here, in one process, as the recommended cluster would"
         yield (

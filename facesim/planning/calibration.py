@@ -12,10 +12,13 @@ from facesim.forecast.profile_data import Profile
 from facesim.planning.jobs import check_profile
 from facesim.planning.learning import measured_update_s, outside_of
 from facesim.planning.profiles import how_to_have_one
+from facesim.planning.quantities import time_text
 from facesim.planning.saved import instances_file, outside_file, save_outside, save_speeds, saved_hosts
+from facesim.preflight.inputs import prepare_data
 from facesim.runs.records import Result
 from facesim.spec.job import Job
 from facesim.spec.strategies import Single
+from facesim.spec.subset import EVERYTHING, Subset
 from facesim.util.errors import InputError
 
 #: Seconds of training that a speed is measured over.
@@ -29,8 +32,8 @@ def calibration_job(job: Job, profile: Profile) -> Job:
     """A job like `job`, by one process, for as many epochs as take about `TRAINING_S`, with a limit to what it costs.
 
     Raises:
-        InputError: the profile is of another experiment or was measured on a busy machine, or the instance type is not
-            known.
+        InputError: the profile is of another experiment or was measured on a busy machine, the instance type is not
+            known, or an epoch takes much longer than `TRAINING_S`.
     """
     check_profile(profile, job, "the profile")
     if profile.disturbed:
@@ -42,7 +45,17 @@ def calibration_job(job: Job, profile: Profile) -> Job:
     kind = host(job.shape.instance_type, saved_hosts())
     # Of a type that nobody knows, a core may be worth one of the reference's: it decides how long the job is, only.
     ratio = (kind.relative_speed or kind.cores) / _speed_here(profile)
-    epoch_s = math.ceil(profile.examples / job.update_batch) * _step_s(job.update_batch, profile) / ratio
+    updates = math.ceil(profile.examples / job.update_batch)
+    epoch_s = updates * _step_s(job.update_batch, profile) / ratio
+    if epoch_s > 2 * TRAINING_S and updates > 1:
+        subset = _fitting_subset(job, int(profile.examples * TRAINING_S / epoch_s))
+        raise InputError(
+            f"an epoch of {profile.examples:,} training images takes about {time_text(epoch_s)} on {kind.name}, and "
+            f"{time_text(TRAINING_S)} are enough to measure it: give --subset {subset}",
+            field="subset",
+            value=job.experiment.subset,
+            remedy=f"--subset {subset}",
+        )
     epochs = max(1, round(TRAINING_S / epoch_s))
     outside = constants("sagemaker_phases").values
     around_s = profile.fixed.to_first_step_s(False) / ratio + outside["download_s"] + outside["upload_s"]
@@ -50,6 +63,16 @@ def calibration_job(job: Job, profile: Profile) -> Job:
     experiment = job.experiment.model_copy(update={"epochs": epochs, "evaluate_every": epochs})
     changes = {"strategy": Single(), "experiment": experiment, "max_run_s": float(limit_s)}
     return Job.model_validate(job.model_copy(update=changes).model_dump())
+
+
+def _fitting_subset(job: Job, examples: int) -> Subset:
+    """A part of the job's images that trains on so many at the most: fewer of each person, or fewer people where two
+    of each are too many.
+    """
+    images = examples // len(prepare_data(job, lambda *_: None).names)
+    if images < 2:
+        return Subset(identities=max(2, examples // 2), images=2)
+    return Subset.parse(job.experiment.subset or EVERYTHING)._replace(images=images)
 
 
 def learn_type(result: Result, job: Job, profile: Profile) -> tuple[float, dict[str, float], list[str]]:

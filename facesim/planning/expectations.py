@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from facesim.data.unseen import UnseenData
@@ -41,6 +41,7 @@ def forecast_lines(jobs: Sequence[Job], inputs: Sequence[Inputs]) -> list[str]:
         low_usd += forecast.low_usd
         high_usd += forecast.high_usd
         lines[f"forecast: {forecast_line(forecast)}"] = None
+        lines |= dict.fromkeys(_over_limits(job, forecast))
     if with_forecast > 1:
         which = f"all {paid}" if with_forecast == paid else f"{with_forecast} of {paid}"
         lines[
@@ -98,6 +99,12 @@ def _forecast(job: Job, inputs: Inputs) -> Forecast | None:
 
     profile = saved_profile(job, inputs)
     return profile and forecast_of(job, profile)[0]
+
+
+def _over_limits(job: Job, forecast: Forecast) -> Iterator[str]:
+    from facesim.planning.jobs import over_limits
+
+    return over_limits(job, forecast.phases)
 
 
 def _how(job: Job) -> str:

@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
+from cluster.containers.engine import EngineError, capacity
 from facesim.backends.emulation import emulation_of
 from facesim.billing.bill import Bill, make_bill
 from facesim.billing.catalogue import Instance, foreign_prices, instance, instances
@@ -30,6 +31,7 @@ from facesim.runs.records import Audit, Billing, Result
 from facesim.runs.states import Measurement, RunState
 from facesim.spec.job import Job, flat, make_job, options
 from facesim.spec.options import flag
+from facesim.spec.own_model import network
 from facesim.util.errors import InputError
 
 #: A link that bounds nothing: all tasks are on one machine.
@@ -114,7 +116,7 @@ def check_profile(profile: Profile, job: Job, where: str) -> None:
     for name in _OF_THE_NETWORK:
         asked = known[name]
         measured = profile.experiment.get(name, asked)
-        if asked != measured:
+        if asked != measured and network(str(asked)) != network(str(measured)):
             raise InputError(
                 f"{flag(name)} {asked}: {where} is of {measured}, and nothing about {asked} follows from it; give "
                 f"{flag(name)} {measured}, or measure {asked}: facesim profile {flag(name)} {asked}"
@@ -184,12 +186,29 @@ def _left_out(job: Job, phases: Phases) -> Iterator[str]:
     named = [*(f"{flag(name)} {asked[name]}" for name in given), *(["--faults"] if job.faults else [])]
     if named:
         yield _not_looked_at(named)
-    for name, limit_s, due_s in (
-        ("max_run", job.max_run_s, phases.billed_s),
-        ("max_wait", job.max_wait_s, phases.total_s),
+    yield from over_limits(job, phases)
+
+
+def over_limits(job: Job, phases: Phases) -> Iterator[str]:
+    """Notes on what ends a job before it has done what is forecast of it."""
+    run_s, wait_s = job.backend.open().limits_s(job)
+    if run_s == wait_s:  # that of waiting says it
+        run_s = None
+    for name, given_s, limit_s, due_s in (
+        ("max_run", job.max_run_s, run_s, phases.billed_s),
+        ("max_wait", job.max_wait_s, wait_s, phases.total_s),
     ):
-        if limit_s is not None and due_s > limit_s:
-            yield f"{flag(name)} {limit_s:g} is not looked at: it ends the job before the {due_s:,.0f} s that it takes"
+        if limit_s is None or due_s <= limit_s:
+            continue
+        if given_s is not None:
+            yield f"{flag(name)} {given_s:g} is not looked at: it ends the job before the {due_s:,.0f} s that it takes"
+        else:
+            yield f"{usual_limit(name, limit_s)}, before the {due_s:,.0f} s that this one takes"
+
+
+def usual_limit(name: str, limit_s: float) -> str:
+    """What ends a job of the backends that go by AWS' limits, if it does not say when, in words."""
+    return f"AWS' own limit ends a job after {limit_s:.0f} s unless {flag(name)} says otherwise"
 
 
 def region_notes(region: str | None, names: Collection[str | None], known: Mapping[str, HostType]) -> list[str]:
@@ -270,13 +289,12 @@ def _hosts_of(job: Job, profile: Profile, own_instances: Path | None) -> dict[st
     if not job.backend.own_hosts:
         this_machine = {"relative_speed": here, "cores": cores, **measured, **_LOOPBACK}
         return {name: known[name].model_copy(update=this_machine) for name, _ in job.groups}
-    cpus = os.cpu_count() or cores
-    given = emulation_of(job, cpus, math.inf).shapes
+    given = emulation_of(job, _processors_of_containers(cores), math.inf).shapes
     return {
         name: known[name].model_copy(
             update={
-                "relative_speed": here * host.cpus / cpus,
-                "cores": max(1, round(cores * host.cpus / cpus)),
+                "relative_speed": here * host.cpus / cores,
+                "cores": max(1, round(host.cpus)),
                 **measured,
                 **_LOOPBACK,
                 "network_base_gbps": host.bandwidth_bits_per_s / 1e9,
@@ -285,6 +303,16 @@ def _hosts_of(job: Job, profile: Profile, own_instances: Path | None) -> dict[st
         )
         for name, host in given.items()
     }
+
+
+def _processors_of_containers(measured: int) -> float:
+    """How many processors the containers of this machine share: those of its engine, else as many as it has itself, or
+    were `measured`.
+    """
+    try:
+        return capacity()[0]
+    except EngineError:
+        return os.cpu_count() or measured
 
 
 def _with_cpus(kind: HostType, cpus: float) -> HostType:

@@ -13,7 +13,7 @@ from facesim.forecast.hosts import HostType, hosts
 from facesim.forecast.intervals import Widths, published_widths, read_residuals
 from facesim.util.errors import InputError
 from facesim.util.files import read_toml, write_json, write_text
-from facesim.util.folders import state_folder
+from facesim.util.folders import is_kept, state_folder
 
 #: Seconds outside of the script that a forecast can be given: `model.forecast_jobs`.
 OUTSIDE = ("starting_s", "download_s", "upload_s")
@@ -42,9 +42,13 @@ def outside_file() -> Path:
 
 
 def saved_widths() -> Widths:
-    """Half-widths from the user's own runs, if `facesim calibrate` has learnt from some; else the published ones."""
+    """Half-widths from the user's own runs, if `facesim calibrate` has learnt from some; else the published ones.
+
+    Raises:
+        InputError: the file of those is damaged, or this user may not look.
+    """
     file = residuals_file()
-    return read_residuals(file) if file.exists() else published_widths()
+    return read_residuals(file) if is_kept(file) else published_widths()
 
 
 def saved_hosts(own_file: Path | None = None) -> dict[str, HostType]:
@@ -55,7 +59,7 @@ def saved_hosts(own_file: Path | None = None) -> dict[str, HostType]:
     """
     measured = instances_file()
     # Prices are kept elsewhere: that of a type that was measured may have gone since.
-    known = hosts(measured, only_known=True) if measured.exists() else hosts()
+    known = hosts(measured, only_known=True) if is_kept(measured) else hosts()
     return known if own_file is None else hosts(own_file, known)
 
 
@@ -66,7 +70,7 @@ def saved_outside() -> dict[str, float]:
         InputError: the file is damaged.
     """
     file = outside_file()
-    if not file.exists():
+    if not is_kept(file):
         return {}
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -98,7 +102,7 @@ def save_types(learnt: Mapping[str, Mapping[str, str | float]]) -> None:
         InputError: the file of those cannot be used.
     """
     file = instances_file()
-    if file.exists():
+    if is_kept(file):
         hosts(file, only_known=True)  # looks at it
         tables = read_toml(file, "--instances")["instances"]
     else:

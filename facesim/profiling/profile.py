@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import statistics
 import tempfile
 import time
@@ -47,7 +48,7 @@ from facesim.forecast.profile_data import (
 from facesim.metrics.collectors import NotHere
 from facesim.metrics.collectors.nvml import Gpus
 from facesim.metrics.machine import machine
-from facesim.models import HEADS, network_name
+from facesim.models import HEADS
 from facesim.preflight.framework import check_framework
 from facesim.preflight.head import check_head
 from facesim.preflight.inputs import Inputs, prepare_inputs
@@ -56,13 +57,14 @@ from facesim.profiling.stages import SMALL_COUNTS, SMALL_SIZE, Measured, cores_a
 from facesim.spec.backends import Local
 from facesim.spec.frameworks import FRAMEWORKS
 from facesim.spec.job import Job, flat
+from facesim.spec.own_model import network
 from facesim.spec.recovery import Recovery
 from facesim.spec.remote import remote
 from facesim.spec.shape import Shape
 from facesim.spec.strategies import AllReduce, PsAsync, Single, Strategy
 from facesim.util.disk import writing_to
 from facesim.util.errors import InputError
-from facesim.util.folders import cache_folder, make_own_folder
+from facesim.util.folders import cache_folder, is_kept, make_own_folder
 
 #: Processes in which the step is measured anew.
 REPEATS = 3
@@ -136,13 +138,16 @@ def profile_of(job: Job, *, fresh: bool = False, watcher: Watcher = SILENT) -> t
             value=job.experiment.data,
         )
     inputs = prepare_inputs(_job(job, Single()), watcher.preparing)
+    inputs.data.split(job.experiment.data_spec)  # so that a wrong part or share is told before minutes of measuring
     BACKEND.choose_kernels([job], watcher.noticed)
     file = profile_file(job, inputs)
-    if file.exists() and not fresh:
+    if is_kept(file) and not fresh:
         try:
-            return of_these_images(Profile.load(file), job, inputs), file
+            kept = Profile.load(file)
         except InputError as damaged:
             watcher.noticed(f"{damaged}; it is measured again")
+        else:
+            return of_these_images(kept, job, inputs), file
     try:
         make_own_folder(file.parent)
     except OSError as error:
@@ -180,21 +185,22 @@ def saved_profile(job: Job, inputs: Inputs) -> Profile | None:
     try:
         FRAMEWORKS[job.framework].check()  # what is not installed was not measured either
         file = profile_file(job, inputs)
-        return of_these_images(Profile.load(file), job, inputs) if file.exists() else None
+        return of_these_images(Profile.load(file), job, inputs) if is_kept(file) else None
     except InputError:
         return None
 
 
 def profile_file(job: Job, inputs: Inputs) -> Path:
     """Where the profile of an experiment on this machine is kept."""
-    experiment = job.experiment.model_dump(include=_matters(job))
+    name = network(job.experiment.model)
+    experiment = job.experiment.model_dump(include=_matters(job)) | {"model": name}
     data = {"image_shape": list(inputs.data.image_shape), "identities": len(inputs.data.names)}
     key = {
         "schema": SCHEMA_VERSION, "machine": _machine(job), "framework": job.framework, "experiment": experiment,
         "data": data,
     }  # fmt: skip
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-    return cache_folder() / "profiles" / f"{network_name(job.experiment.model)}-{digest[:16]}.json"
+    return cache_folder() / "profiles" / f"{re.sub('[-@]', '_', name)}-{digest[:16]}.json"
 
 
 def _matters(job: Job) -> set[str]:

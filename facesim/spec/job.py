@@ -55,10 +55,20 @@ class Job(Frozen):
     sampling_s: float = option(1.0, "seconds between resource samples", "Output", ge=0.05, le=60)
     spot: Spot | None = None
     max_run_s: float | None = option(
-        None, "seconds for which a run may have its hosts", "Cost and spot", shown="no limit", name="max_run", gt=0
+        None,
+        "seconds for which a run may have its hosts",
+        "Cost and spot",
+        shown="no limit; at AWS a day",
+        name="max_run",
+        gt=0,
     )
     max_wait_s: float | None = option(
-        None, "the same, with the waits for spot capacity", "Cost and spot", shown="no limit", name="max_wait", gt=0
+        None,
+        "the same, with the waits for spot capacity",
+        "Cost and spot",
+        shown="no limit; at AWS twice --max-run",
+        name="max_wait",
+        gt=0,
     )
     faults: tuple[Fault, ...] = ()
 

@@ -81,6 +81,12 @@ def sha256(source: bytes) -> str:
     return hashlib.sha256(source).hexdigest()[:_DIGITS]
 
 
+def network(model: str) -> str:
+    """What tells a network from others wherever its file lies, `build@3f2a...`; of one that is no file, its name."""
+    match = _TEXT.fullmatch(model)
+    return f"{match['function']}@{match['sha256']}" if match and match["sha256"] else model
+
+
 class NameOrFile(NameIn):
     """The name of a network, or a file and a function in it."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from facesim.backends.sagemaker import tuning
 from facesim.backends.sagemaker.bill import fitting_s, most, refuse_above
+from facesim.backends.training_job import USUAL_RUN_S
 from facesim.planning.expectations import forecast_lines
 from facesim.preflight.checks import preflight
 from facesim.spec.job import Job
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 #: A budget that leaves a trial less than this is refused: most of it would be the start.
 _SHORTEST_TRIAL_S = 300
-_DAY_S = 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def _stop_s(search: Search) -> float | None:
     """
     if search.budget_s is None or search.given.get("max_run") is not None:
         return search.budget_s
-    return min(search.budget_s, _DAY_S)
+    return min(search.budget_s, USUAL_RUN_S)
 
 
 def _most_trials(search: Search, made: TrainingJob) -> int:

@@ -132,6 +132,21 @@ def why_unread(error: OSError | ValueError) -> str:
     return "a path that no file can have"  # a NUL, or a character that the file system cannot store
 
 
+def written_ns(file: Path, variable: str) -> int | None:
+    """When a file of facesim's own was written, in nanoseconds since 1970; None: there is none. `variable` of the
+    environment names it, or its folder.
+
+    Raises:
+        InputError: this user may not look.
+    """
+    try:
+        return os.stat(file).st_mtime_ns
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise InputError(f"{file}: {why_unread(error)}; name another place with {variable}") from None
+
+
 def check_replaceable(path: Path) -> None:
     """Raise NotAFile if what has this name is no regular file; there need be none."""
     with suppress(FileNotFoundError):

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import platformdirs
 
+from facesim.util.files import written_ns
+
 
 def cache_folder() -> Path:
     """The user's cache folder, or the one that `FACESIM_CACHE` names. It need not exist yet."""
@@ -18,6 +20,15 @@ def state_folder() -> Path:
     need not exist yet.
     """
     return Path(os.environ.get("FACESIM_CACHE") or platformdirs.user_state_path("facesim"))
+
+
+def is_kept(file: Path) -> bool:
+    """Whether there is this file of one of these folders.
+
+    Raises:
+        InputError: this user may not look.
+    """
+    return written_ns(file, "FACESIM_CACHE") is not None
 
 
 def make_own_folder(folder: Path) -> None:

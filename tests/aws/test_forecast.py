@@ -70,6 +70,14 @@ def test_a_dry_run_shows_the_forecast_beside_what_it_can_cost(endpoint, profiled
     assert both.startswith("forecast of all 2 jobs: $")
 
 
+def test_a_forecast_says_what_ends_the_job_before_it_is_done(profiled, faces):
+    job = make_job(data=str(faces), image_size=32, backend="sagemaker", max_run=60)
+
+    forecast, limit = forecast_lines([job], [prepare_inputs(job, lambda *_: None)])
+
+    assert forecast.startswith("forecast: single on ") and limit.startswith("--max-run 60 is not looked at: it ends")
+
+
 def test_the_sum_of_forecasts_says_of_how_many_jobs_it_is(profiled, faces):
     kinds = ("ml.m5.xlarge", "ml.m5.2xlarge", "ml.g5.xlarge")
     jobs = [make_job(data=str(faces), image_size=32, backend="sagemaker", instance_type=kind) for kind in kinds]

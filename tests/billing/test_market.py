@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import random
+import time
 from pathlib import Path
 from statistics import mean, median
 
@@ -153,6 +155,37 @@ def test_whatever_the_trace_a_job_has_its_hosts_from_the_first_moment_until_the_
         assert all(len(there(before)) < hosts for before in range(at_ms, granted))
         assert len(there(granted)) >= hosts
         assert reclaimed - granted in [end - granted % period for end in there(granted)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(STAY_MS, min_size=1, max_size=12), st.integers(0, 99))
+def test_of_all_hosts_that_a_trace_has_at_a_time_a_job_gets_any_by_its_seed(tmp_path_factory, stays, seed):
+    events = [(begin, "add", n) for n, (begin, _) in enumerate(stays)]
+    events += [(begin + lasts, "remove", n) for n, (begin, lasts) in enumerate(stays)]
+    lines = "\n".join(f"{at},{event},n{n}" for at, event, n in sorted(events))
+    file = written(tmp_path_factory.mktemp("trace"), "trace.csv", lines)
+    whole = read_trace(Path(file))
+    at_once = [[stay for stay in whole if stay.begin_s <= at.begin_s < stay.end_s] for at in whole]
+    hosts = max(map(len, at_once))
+    first = next(there for there in at_once if len(there) == hosts)
+    chosen = random.Random(f"spot capacity {seed}").sample(first, hosts)
+
+    granted = market(Spot(trace=file, wait_s=0), hosts, seed).grant(0.0)
+
+    assert granted == Capacity(max(stay.begin_s for stay in first), min(stay.end_s for stay in chosen))
+
+
+def test_a_long_trace_takes_no_longer_than_it_is_long(tmp_path):
+    count = 50_000  # each against each other would be minutes
+    lines = (f"{n},add,n{n}\n" + (f"{n},remove,n{n - 100}\n" if n >= 100 else "") for n in range(count))
+    file = written(tmp_path, "trace.csv", "".join(lines))
+    begin_s = time.process_time()
+
+    where = market(Spot(trace=file, wait_s=0), hosts=100, seed=0)
+    granted = [where.grant(asked_s) for asked_s in (0.0, 49.0)]
+
+    assert granted == [Capacity(0.099, 0.1), Capacity(49.0, 49.001)]
+    assert time.process_time() - begin_s < 20
 
 
 def test_hosts_that_are_never_removed_stay(tmp_path):

@@ -306,6 +306,17 @@ def test_what_the_advisor_does_not_know_of_spot_capacity_is_asked_of_ec2(folder,
     assert f"{M5} as spot capacity: 62% less" in prices().output
 
 
+@pytest.mark.parametrize("variable", ["FACESIM_CACHE", "FACESIM_PRICES"])
+def test_prices_where_this_user_may_not_look_are_told(folder, tmp_path, monkeypatch, variable):
+    """Python raises for a folder that this user may not enter as for a name that is too long."""
+    monkeypatch.setenv(variable, str(tmp_path / ("x" * 300)))
+
+    told = prices()
+
+    assert told.code == 2
+    assert f"its path is too long; name another place with {variable}" in told.errors
+
+
 def test_own_prices_win_and_types_of_ones_own_are_known(folder, tmp_path, monkeypatch):
     write_own_prices(
         tmp_path,

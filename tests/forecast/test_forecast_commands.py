@@ -12,10 +12,15 @@ import pytest
 import facesim
 from facesim.cli import main
 from facesim.cli.plan import profile_for
+from facesim.data.unseen import UnseenData
+from facesim.forecast.hosts import HostType
+from facesim.forecast.profile_data import Profile
+from facesim.forecast.shapes import ClusterShape
 from facesim.metrics.files import SampleWriter
+from facesim.planning.accuracy import accuracies
 from facesim.planning.calibration import calibration_job, learn_type
 from facesim.planning.described import described_jobs
-from facesim.planning.jobs import forecast_of, record_of, write_forecast
+from facesim.planning.jobs import check_profile, forecast_of, record_of, write_forecast
 from facesim.planning.learning import measured_update_s, outside_of
 from facesim.planning.saved import (
     instances_file,
@@ -26,13 +31,16 @@ from facesim.planning.saved import (
     saved_outside,
     saved_widths,
 )
+from facesim.preflight.inputs import Inputs
+from facesim.profiling.profile import profile_file
 from facesim.runs.directory import Run, find_runs
 from facesim.runs.records import Counts, Result
 from facesim.runs.states import RunState
-from facesim.spec.job import make_job
+from facesim.spec.job import Job, make_job
 from facesim.study import calibration
 from facesim.util.errors import InputError
-from tests.forecast.conftest import ROOT
+from tests.forecast.conftest import ROOT, changed
+from tests.support.engine import engine
 
 #: Each test begins as a user who has calibrated nothing.
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -69,6 +77,12 @@ def ran(directory: Path, job, forecast, factor: float, measurement: str, **chang
     }
     Result.model_validate(fields).write(run.result_file)
     return run
+
+
+def slow(profile: Profile) -> Profile:
+    """A profile whose steps take a thousand times as long."""
+    steps = [{**each.model_dump(), "step_s": 1000 * each.step_s, "repeats_s": ()} for each in profile.compute]
+    return changed(profile, compute=steps)
 
 
 def forecast_for(job, profile):
@@ -384,6 +398,26 @@ def test_what_was_disturbed_on_purpose_or_while_it_was_profiled_teaches_no_speed
         calibration_job(plain, disturbed)
 
 
+def test_a_type_is_measured_with_a_part_of_many_images(profile, faces, tmp_path):
+    options = {"data": str(faces), "image_size": 32, "batch": 8, "backend": "sagemaker", "instance_type": "ml.m5.large"}
+    here = saved_hosts()["ml.m5.large"].relative_speed / 2  # of the machine of the profile
+
+    def measured(update_s: float, **more: str) -> Job:
+        steps = [{"batch": 8, "step_s": update_s * here}]
+        changed(profile, batch=8, compute=steps).save(tmp_path / "slow.json")
+        job = make_job(**options, **more)
+        return calibration_job(job, profile_for(job, tmp_path / "slow.json", quiet=True))
+
+    # Eight people have eight images each to train on.
+    with pytest.raises(InputError, match=r"64 training images takes about 8 min on ml.m5.large.*--subset images=2$"):
+        measured(60)
+    assert measured(60, subset="images=2").experiment.epochs == 2
+    with pytest.raises(InputError, match=r"takes about 21 min .*--subset identities=3,images=2$"):
+        measured(160)
+    assert measured(160, subset="identities=3,images=2").experiment.epochs == 1
+    assert measured(29).experiment.epochs == 1
+
+
 def test_times_around_a_run_that_was_stopped_and_resumed_are_not_those_of_one_job():
     spans = [
         {"state": "Starting", "begin_unix_s": begin, "end_unix_s": begin + 200, "billable": False} for begin in (0, 900)
@@ -436,6 +470,29 @@ def test_a_docker_run_is_forecast_with_what_its_hosts_are_given(profile):
     assert usual.phases.waiting_s == usual.phases.download_s == 0
     assert slower.time_s > 2 * usual.time_s
     assert slower.training_bound in ("network in", "network out")
+
+
+def host_in_containers(profile, processors: int | None, **options) -> HostType:
+    """What a host of a docker run is taken for, where the engine has so many processors; None: it does not say."""
+    about = {} if processors is None else {"NCPU": processors, "MemTotal": 2**33}
+    with engine(about):
+        return forecast_of(make_job(strategy="allreduce", workers=2, backend="docker", **options), profile)[1]
+
+
+@pytest.mark.parametrize("processors", [4, 64])
+def test_a_host_in_a_container_is_as_fast_as_so_many_processors_of_the_profile(profile, processors):
+    kind = host_in_containers(profile, processors, host_cpus=1)
+
+    assert (kind.relative_speed, kind.cores) == (pytest.approx(1), 1)  # the profile's two are two reference cores
+
+
+def test_containers_share_the_processors_of_their_engine_or_else_of_this_machine(profile, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+
+    two, eight, unknown = (host_in_containers(profile, processors) for processors in (2, 8, None))
+
+    assert two.relative_speed == pytest.approx(0.9) and two.cores == 1  # nine tenths of two are for both hosts
+    assert eight.relative_speed == pytest.approx(4 * two.relative_speed) and unknown == eight
 
 
 def test_a_local_run_is_forecast_with_the_cores_that_its_tasks_share(profile):
@@ -492,6 +549,44 @@ def test_what_a_forecast_leaves_out_is_said(profile, options, note):
     assert not said if note is None else [text for text in said if text.startswith(note)]
 
 
+@pytest.mark.parametrize(
+    ("options", "notes"),
+    [
+        ({"backend": "sagemaker"}, ["AWS' own limit ends a job after 86400 s unless --max-run says otherwise, before"]),
+        ({"backend": "docker"}, ["AWS' own limit ends a job after 86400 s unless --max-run says otherwise, before"]),
+        (
+            {"backend": "sagemaker", "spot": True, "max_run": 50_000},
+            [
+                "--max-run 50000 is not looked at: it ends the job before",
+                "AWS' own limit ends a job after 100000 s unless --max-wait says otherwise, before",
+            ],
+        ),
+        ({"backend": "sagemaker", "spot": True, "max_wait": 50_000}, ["--max-wait 50000 is not looked at"]),
+        ({"backend": "sagemaker", "max_run": 2e6}, []),
+        ({"backend": "kubernetes"}, []),
+        ({"backend": "local"}, []),
+    ],
+)
+def test_what_ends_a_job_before_it_is_done_is_said(profile, options, notes):
+    forecast, _ = forecast_of(make_job(epochs=400, **options), slow(profile))
+
+    assert 100_000 < forecast.phases.billed_s < 2e6
+    said = [text for text in forecast.assumptions if "ends a job" in text or "ends the job" in text]
+    assert len(said) == len(notes) and all(text.startswith(note) for text, note in zip(said, notes, strict=True))
+
+
+def test_a_plan_says_which_of_its_jobs_take_longer_than_they_may(plan, profile, file):
+    slow(profile).save(file)
+    options = ("--strategy", "single", "--instance-type", "ml.m5.2xlarge", "--epochs")
+
+    (said,), none = (
+        [line for line in plan(*options, epochs)[1].splitlines() if line.startswith("limit")] for epochs in ("400", "4")
+    )
+
+    assert "AWS' own limit ends a job after 86400 s unless --max-run says otherwise" in said
+    assert said.endswith("give it to run single on ml.m5.2xlarge") and not none
+
+
 def test_a_pod_is_forecast_with_the_cpus_that_it_is_given(profile):
     options = {"strategy": "allreduce", "backend": "kubernetes", "instance_type": "ml.m5.2xlarge"}  # of 8 vCPU
     usual, quarter, twice = (forecast_of(make_job(**options, pod_cpus=cpus), profile)[1] for cpus in (None, 2.0, 16.0))
@@ -535,6 +630,35 @@ def test_spot_capacity_is_forecast_with_the_checkpoints_of_the_job(profile):
     )
 
     assert often != usual and often < never
+
+
+def test_a_network_of_ones_own_is_the_same_wherever_its_file_lies(profile, tmp_path):
+    def job_of(name: str, content: str) -> Job:
+        (tmp_path / name).write_text(content)
+        return make_job(model=f"{tmp_path / name}:build", epochs=20)
+
+    one, moved, other = job_of("net.py", "a = 1"), job_of("moved.py", "a = 1"), job_of("other.py", "a = 2")
+    run = ran(tmp_path / "run", one, forecast_for(one, profile), 1.0, "emulated")
+    of_one = profile.model_copy(update={"model": one.experiment.model})
+    unseen = Inputs(UnseenData("photos", (64, 64, 3), ()))
+
+    check_profile(of_one, moved, "the profile")
+    with pytest.raises(InputError, match=r"--model .*other.py:build.*: the profile is of .*net.py:build"):
+        check_profile(of_one, other, "the profile")
+    known = [bool(accuracies([run], job, profile, [ClusterShape()])) for job in (moved, other)]
+    assert known == [True, False]
+    assert profile_file(one, unseen) == profile_file(moved, unseen) != profile_file(other, unseen)
+
+
+@pytest.mark.parametrize(
+    "look", [saved_widths, saved_hosts, saved_outside, lambda: save_speeds({"ml.m5.large": 1.0}, "a test")]
+)
+def test_what_was_learnt_where_this_user_may_not_look_is_told(tmp_path, monkeypatch, look):
+    """Python raises for a folder that this user may not enter as for a name that is too long."""
+    monkeypatch.setattr("facesim.planning.saved.state_folder", lambda: tmp_path / ("x" * 300))
+
+    with pytest.raises(InputError, match=r"x/forecast/.*: its path is too long; name another place with FACESIM_CACHE"):
+        look()
 
 
 @pytest.mark.parametrize("spot", [["--spot", "--spot-discount", "0.3"], ["--spot"], []])

@@ -348,6 +348,16 @@ def test_a_run_of_a_network_that_normalises_batches_counts_for_as_many_workers(p
     assert known() == {2: True, 4: False}
 
 
+def test_a_run_with_backup_workers_counts_for_as_many_of_them(profile, tmp_path):
+    job = make_job(strategy="ps-sync", workers=4, backup_workers=1, epochs=20)
+    run = ran(tmp_path / "one", job, forecast_for(job, profile), 1.0, "emulated")
+    one, two = (ClusterShape(strategy="ps-sync", workers=4, backup_workers=count) for count in (1, 2))
+
+    shown = accuracies([run], job, profile, [one, two])
+
+    assert shown.keys() == {one} and shown[one].origin == "from 1 run of ps-sync, 4 workers (1 backup)"
+
+
 def test_copies_replicas_apart_and_runs_of_other_images_show_no_accuracy(plan, profile, tmp_path):
     job, runs = make_job(epochs=20), tmp_path / "runs"
     together = make_job(strategy="allreduce", workers=2, epochs=20)

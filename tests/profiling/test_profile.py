@@ -24,6 +24,7 @@ from facesim.profiling.stages import measure_job
 from facesim.spec.job import make_job
 from facesim.util.errors import FacesimError
 from tests.conftest import PATIENCE_S, carrying, facesim_here, wait_until
+from tests.support.kernels import keep
 
 SMALL = {"model": "plain-cnn", "image_size": 32, "batch": 8}
 
@@ -146,6 +147,21 @@ def test_what_a_user_got_wrong_is_told_before_anything_starts(tmp_path):
     assert (missing.code, unknown.code) == (2, 2)
     assert "nowhere" in missing.errors
     assert "no-such-network" in unknown.errors
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_a_part_that_the_data_has_not_is_told_and_nothing_is_measured_again(profile, faces, monkeypatch):
+    keep()
+    job = make_job(data=str(faces), image_size=32)
+    kept = profile_file(job, prepare_inputs(job, lambda *_: None))
+    kept.parent.mkdir(parents=True)
+    profile.save(kept)
+    monkeypatch.setattr("facesim.profiling.profile.measure_job", lambda *_: pytest.fail("it is measured"))
+
+    command = facesim_here("profile", "--data", faces, "--image-size", "32", "--test-part", "val")
+
+    assert command.code == 2 and "--test-part val: the data has no split of its own" in command.errors
+    assert Profile.load(kept) == profile
 
 
 def test_a_profile_says_what_it_is_in_words(profile):

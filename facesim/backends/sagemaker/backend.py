@@ -30,7 +30,7 @@ from facesim.backends.sagemaker.session import Account, asking, redacted
 from facesim.backends.sagemaker.site import site_of
 from facesim.backends.sagemaker.status import listed, status_of
 from facesim.backends.sagemaker.storage import split
-from facesim.backends.training_job import TrainingJob, job_name, training_job_request
+from facesim.backends.training_job import TrainingJob, job_name, limits_s, training_job_request
 from facesim.billing.catalogue import foreign_prices
 from facesim.data.unseen import UnseenData
 from facesim.preflight.inputs import Inputs, prepare_inputs
@@ -52,6 +52,9 @@ class SageMakerBackend(Backend):
 
     def kernels(self, job: Job) -> str | None:
         return unmeasured(job)
+
+    def limits_s(self, job: Job) -> tuple[float, float | None]:
+        return limits_s(job)
 
     def render(self, job: Job, directory: Path, inputs: Inputs) -> TrainingJob:
         """The request. AWS is asked for the account's number at the most, if a default needs it; where it cannot be
