@@ -282,7 +282,7 @@ def _checkpoints(planned: Sequence[Planned]) -> Iterator[str | InputError]:
             named = one.job.recovery.checkpoint_dir or ""
             remedy = f"move what is in {there} to {due} first, or leave --checkpoint-dir out"
             yield InputError(
-                f"{run.directory} has its checkpoints in {there}, and would begin anew with --checkpoint-dir {named!r}: "
+                f"with --checkpoint-dir {named!r} {run.directory} would begin anew: its checkpoints are in {there}; "
                 + remedy,
                 field="checkpoint_dir",
                 value=named,

@@ -122,17 +122,16 @@ def test_a_command_that_fails_is_reported_with_its_exit_code_and_is_not_called_a
 
 
 def test_a_command_whose_watching_fails_is_ended(tmp_path, monkeypatch):
-    memory_info, pids = psutil.Process.memory_info, []
+    status, pids = psutil.Process.status, []
 
     def fail_when_all_have_started(process: psutil.Process):
         if len(list(tmp_path.glob("started-*"))) == 2:
             pids.extend(child.pid for child in psutil.Process().children(recursive=True))
             raise RuntimeError("unforeseen")
-        return memory_info(process)
+        return status(process)
 
-    monkeypatch.setattr(psutil.Process, "memory_info", fail_when_all_have_started)
-
-    with pytest.raises(RuntimeError, match="unforeseen"):
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="unforeseen"):
+        patch.setattr(psutil.Process, "status", fail_when_all_have_started)
         watch(ranks(tmp_path, 60), tmp_path, sampling_s=0.1)
 
     assert len(pids) == 3 and not still_running(pids, within_s=0)

@@ -164,7 +164,8 @@ def test_a_run_goes_on_with_other_folders_for_checkpoints_when_these_have_been_m
 
     (found,) = wrong()
     assert found in message
-    assert f"would begin anew with --checkpoint-dir '{tmp_path / 'second'}': move what is in {there} to {due}" in found
+    assert f"--checkpoint-dir '{tmp_path / 'second'}' {run.directory} would begin anew" in found
+    assert f"move what is in {there} to {due} first" in found
     due.parent.mkdir()
     there.rename(due)
     assert wrong() == []

@@ -56,7 +56,7 @@ SAME_DATA = {"first_pass": frozenset("abc")}
         ({"received_while_training_bytes": [4e6, None], "received_bytes": 9e6}, "together", "bit for bit"),
         (SAME_DATA, "apart", "the data was not divided"),
         (SAME_DATA | {"holds_part": True, "parameters_sha256": None}, "unknown", "FSDP"),
-        (SAME_DATA | {"holds_part": True, "parameters_sha256": None}, "unknown", "they trained together: parts of a network"),
+        (SAME_DATA | {"holds_part": True, "parameters_sha256": None}, "unknown", "together: parts of a network"),
         (SAME_DATA | {"parameter_bytes": [1_000_000, 900_000], "parameters_sha256": ["a", "b"]}, "unknown", "pipeline"),
         ({"steps": [10, 0]}, "apart", "hardly a step"),
         ({"received_bytes": 100.0}, "unknown", "one of the two is wrong"),
