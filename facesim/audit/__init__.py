@@ -14,6 +14,7 @@ import atexit
 import hashlib
 import json
 import os
+import re
 import sys
 import time
 from contextlib import contextmanager, suppress
@@ -36,7 +37,8 @@ def step(examples: Any = 0) -> None:
 
     Args:
         examples: best the numbers (or names) of the examples, one each; or the batch itself, as it was read, before
-            anything random was done to it: (n, ...); or how many there were, which says nothing about which.
+            anything random was done to it: images (n, ...), or columns such as [images, labels]; or how many there
+            were, which says nothing about which.
     """
     with _never_ending_the_training("step"):
         reporter = _reporter()
@@ -45,7 +47,8 @@ def step(examples: Any = 0) -> None:
 
 
 def parameters(model: Any) -> None:
-    """Say which parameters this process has now: of a PyTorch module, a Keras model, or arrays.
+    """Say which parameters this process has now: of a PyTorch module, a Keras model, or arrays, also in mappings such
+    as a state_dict(), of which moving statistics are left out by their names.
 
     To be called when the training is over, and as often before as wanted.
     """
@@ -114,15 +117,16 @@ class _Reporter:
         if _are_wrapped_in_parts(model) or any(map(_is_part, values)):
             self._write({"holds_part": True})
         elif values:
-            digest, size = hashlib.sha256(), 0
+            digest, sizes = hashlib.sha256(), []
             for value in values:
                 array = _as_array(value)
                 if array.dtype.hasobject:
                     raise TypeError(f"{type(value).__name__} is no model and no array")
                 digest.update(array.tobytes())
-                if getattr(value, "requires_grad", True):  # what is frozen need not be exchanged
-                    size += array.nbytes
-            self._write({"parameters_sha256": digest.hexdigest(), "parameter_bytes": size})
+                sizes.append(array.nbytes)
+            # What is frozen need not be exchanged; in a state_dict() everything is detached, and nothing says what is.
+            trained = [size for value, size in zip(values, sizes) if getattr(value, "requires_grad", True)]
+            self._write({"parameters_sha256": digest.hexdigest(), "parameter_bytes": sum(trained or sizes)})
         self.flush()
 
     def _write(self, report: dict[str, Any]) -> None:
@@ -156,42 +160,74 @@ def _reporter() -> _Reporter | None:
 
 def _identities(examples: Any) -> tuple[int, list[str] | None, bool]:
     """How many examples there are; what identifies each, if that is known; whether that is their content."""
+    if isinstance(examples, (str, bytes)):  # a name
+        return 1, [str(examples)], False
     shape = getattr(examples, "shape", None)
     if isinstance(examples, int) or (shape is not None and len(shape) == 0):
         return int(examples), None, False
-    if hasattr(examples, "keys"):  # a batch by its columns
+    if columns := _columns(examples):
+        # All of them together: labels alone, or a mask, are the same for many examples.
+        rows = [*zip(*map(_rows, columns))]
+        return len(rows), [_identity(row) for row in rows], True
+    if hasattr(examples, "keys"):  # which of them has the examples is not known
         return max((len(column) for column in examples.values() if hasattr(column, "__len__")), default=0), None, False
-    if (count := _count_by_columns(examples)) is not None:
-        return count, None, False
     if shape is None and not hasattr(examples, "__len__"):
         raise TypeError(f"{type(examples).__name__} has no length")  # an iterator is the training's own
-    rows = list(examples) if shape is None else _as_array(examples)
-    hashed = len(rows) > 0 and len(getattr(rows[0], "shape", ())) > 0
-    return len(rows), [_identity(row) for row in rows], hashed
+    rows = _rows(examples)
+    return len(rows), [_identity(row) for row in rows], len(rows) > 0 and _is_content(rows[0])
 
 
-def _count_by_columns(examples: Any) -> int | None:
-    """How many examples there are in a list of columns, such as [images, labels]; None if it is none: what has the same
-    shape everywhere are examples.
+def _columns(examples: Any) -> list[Any]:
+    """The columns of a batch such as [images, labels], or of one that has names for them; none where it has no columns,
+    or may have none: what has as many dimensions everywhere are examples, such as images of different sizes.
     """
-    if not isinstance(examples, (list, tuple)):
-        return None
-    shapes = {
-        (len(each),) if isinstance(each, (list, tuple)) else tuple(getattr(each, "shape", ())) for each in examples
-    }
-    lengths = {shape[:1] for shape in shapes}
-    if len(shapes) < 2 or len(lengths) > 1:
-        return None
-    ((count,),) = lengths
-    return count
+    columns = _parts(examples)
+    shapes = [_shape(column) for column in columns]
+    lengths, dimensions = {shape[:1] for shape in shapes}, {len(shape) for shape in shapes}
+    return columns if len(dimensions) > 1 and len(lengths) == 1 else []
+
+
+def _parts(value: Any) -> list[Any]:
+    """What a list holds, or a mapping under whatever names; nothing of anything else."""
+    if hasattr(value, "keys") and not hasattr(value, "shape"):
+        return [*value.values()]
+    return [*value] if isinstance(value, (list, tuple)) else []
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    """That of an array; of a list, that of its first item below its length; none of anything else."""
+    if isinstance(value, (list, tuple)):
+        return (len(value), *(_shape(value[0]) if value else ()))
+    return tuple(getattr(value, "shape", ()))
+
+
+def _rows(values: Any) -> Any:
+    return _as_array(values) if hasattr(values, "shape") else list(values)
+
+
+def _is_content(example: Any) -> bool:
+    """Whether an example is known by what it holds, as images are, and not by its number or name."""
+    return len(getattr(example, "shape", ())) > 0 or _is_picture(example) or any(map(_is_content, _parts(example)))
+
+
+def _is_picture(example: Any) -> bool:
+    """Whether it is one of Pillow's, which are arrays without a shape."""
+    return not hasattr(example, "shape") and hasattr(type(example), "__array_interface__")
 
 
 def _identity(example: Any) -> str:
-    """The number or name of an example, or the hash of its content."""
-    if not hasattr(example, "shape"):
-        return str(example)
-    array = _as_array(example)
-    return hashlib.blake2b(array.tobytes(), digest_size=8).hexdigest() if array.ndim else str(array.item())
+    """The number or name of an example, or the hash of its content; of what has several parts, those of each."""
+    if parts := _parts(example):
+        return ":".join(map(_identity, parts))
+    if _is_content(example):
+        return hashlib.blake2b(_as_array(example).tobytes(), digest_size=8).hexdigest()
+    return str(_as_array(example).item() if hasattr(example, "shape") else example)
+
+
+#: What layers keep of the examples that they saw, replicas each their own: as PyTorch, Keras and Flax call it.
+_MOVING_STATISTICS = frozenset(
+    ("running_mean", "running_var", "num_batches_tracked", "moving_mean", "moving_variance", "batch_stats")
+)
 
 
 def _parameters_of(model: Any) -> Iterator[Any]:
@@ -202,8 +238,12 @@ def _parameters_of(model: Any) -> Iterator[Any]:
         yield from model.parameters()
     elif hasattr(model, "shape") or isinstance(model, str) or not hasattr(model, "__iter__"):
         yield model
-    else:  # arrays, or such trees of them as JAX' libraries have
-        for part in model.values() if hasattr(model, "values") else model:
+    elif hasattr(model, "items"):  # a state_dict(), or such a tree of arrays as JAX' libraries have
+        for name, part in model.items():
+            if _MOVING_STATISTICS.isdisjoint(re.findall(r"\w+", str(name))):  # module.norm.running_mean
+                yield from _parameters_of(part)
+    else:
+        for part in model:
             yield from _parameters_of(part)
 
 

@@ -1,7 +1,8 @@
 """Did the processes of a training train together? Answered from what was seen from outside, and from their reports.
 
 `apart` needs evidence that says so. `together` needs all of it: nobody trained on another's examples, all ended with
-the same parameters, and something that large went between them. Otherwise the verdict is `unknown`, and the last
+the same parameters, and something that large went between them, as far as that can be counted: where it cannot, as on
+macOS, equal parameters in the end are all that is known of it. Otherwise the verdict is `unknown`, and the last
 sentence of the evidence says what is missing.
 """
 
@@ -93,15 +94,16 @@ def judge(ranks: Sequence[Rank], *, failure: str | None = None) -> Verdict:
         )
     wire, steps, examples, parameters = (find(ranks, evidence) for find in (_wire, _steps, _examples, _parameters))
     meanwhile = _meanwhile(ranks, evidence)
-    reported_steps, reported_parameters = steps, parameters
+    reported_steps, reported_examples, reported_parameters = steps, examples, parameters
     cut_short = failure is not None and False in (wire, steps, parameters)
     if failure:
         wire, steps, parameters = (found or None for found in (wire, steps, parameters))
         evidence.append(
             f"{failure}: what ranks did by then may differ, so bytes, steps and parameters say nothing against it."
         )
-    if any(rank.holds_part for rank in ranks) or len(_parameter_bytes(ranks)) > 1:
-        examples, parameters, reported_parameters = examples or None, None, None
+    in_parts = any(rank.holds_part for rank in ranks) or len(_parameter_bytes(ranks)) > 1
+    if in_parts:
+        examples, parameters = examples or None, None
         evidence.append(
             "They hold different parts of a network, as with FSDP, ZeRO-3 or a pipeline: these are not compared, and "
             "that they share examples says nothing against it."
@@ -110,10 +112,14 @@ def judge(ranks: Sequence[Rank], *, failure: str | None = None) -> Verdict:
     differ = parameters is False and not meanwhile
     if differ or False in (steps, examples) or (wire is False and parameters is None):
         return Verdict(APART, evidence)
-    doubts = ["the training did not come to its end"]
-    if not cut_short:
+    if cut_short:
+        doubts = ["the training did not come to its end"]
+    elif in_parts:
+        doubts = ["parts of a network cannot be compared"]
+    else:
         doubts = list(_doubts(wire, _exchange_unseen(ranks) or meanwhile, steps, parameters))
-    if missing := [*doubts, *_unreported(reported_steps, examples, reported_parameters)]:
+    unreported = _unreported(reported_steps, reported_examples, in_parts or reported_parameters)
+    if missing := [*doubts, *unreported]:
         return Verdict(UNKNOWN, [*evidence, f"So it is not known whether they trained together: {'; '.join(missing)}."])
     return Verdict(TOGETHER, evidence)
 
@@ -147,8 +153,13 @@ def _doubts(wire: bool | None, meanwhile: bool | None, steps: bool | None, param
 
 
 def _unreported(steps: bool | None, examples: bool | None, parameters: bool | None) -> Iterator[str]:
-    if steps is None or examples is None:
+    if steps is None:
         yield "which examples each trained on is not known, which facesim.audit.step(examples=...) reports"
+    elif examples is None:
+        yield (
+            "which examples each trained on is not known: give facesim.audit.step their numbers, or the images alone, "
+            "before anything random is done to them"
+        )
     if parameters is None:
         yield "whether their parameters are equal is not known, which facesim.audit.parameters(model) reports"
 

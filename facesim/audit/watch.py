@@ -7,11 +7,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
 
@@ -21,6 +21,9 @@ from facesim.audit.verdict import LEAST_BYTES, LEAST_CPU_S, Rank
 from facesim.metrics.collectors import NotHere
 from facesim.metrics.collectors.nvml import Gpus
 from facesim.util.errors import InputError, reason
+
+if TYPE_CHECKING:
+    from facesim.metrics.collectors.sockets import Connection
 
 #: What stands for the pid of a process that is none of the command's, such as a rank on another host.
 ELSEWHERE = 0
@@ -157,7 +160,8 @@ def watch(command: Sequence[str], folder: Path, sampling_s: float = 0.2) -> Watc
     """Run a command to its end, in the environment and the folder of this process; reports of processes go to
     `folder`. Ranks that it leaves behind are waited for.
 
-    Asked to end, by Ctrl-C, which the command's processes hear themselves, or by SIGTERM or SIGHUP, it ends them all.
+    Asked to end, by Ctrl-C, which the command's processes hear themselves, or by SIGTERM or SIGHUP, it ends them all,
+    and so it does where watching them fails.
 
     Raises:
         InputError: there is no such command.
@@ -170,18 +174,11 @@ def watch(command: Sequence[str], folder: Path, sampling_s: float = 0.2) -> Watc
     with _asked_to_end() as asked:
         started = _start(command, environment)
         watcher.root = psutil.Process(started.pid)
-        while True:
-            has_ended = started.poll() is not None
-            watcher.sample()
-            if has_ended and not watcher.lives(ranks_only=not asked):
-                break
-            if asked:
-                watcher.end_all(time.monotonic() - asked[0], again=len(asked) > 1)
-            if has_ended:
-                time.sleep(sampling_s)
-            else:
-                with suppress(subprocess.TimeoutExpired):
-                    started.wait(sampling_s)
+        try:
+            _follow(watcher, started, asked, sampling_s)
+        except BaseException:  # it would go on, and nobody would look after it
+            watcher.end_unwatched()
+            raise
     reports = {int(file.stem): list(_lines(file)) for file in sorted(folder.glob("*.jsonl"))}
     processes = list(watcher.processes.values())
     seconds = time.monotonic() - begin
@@ -193,6 +190,22 @@ def _start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess
         return subprocess.Popen(command, env=environment)
     except OSError as error:
         raise InputError(f"cannot run {command[0]}: {reason(error)}; give a command as in a shell, after --") from None
+
+
+def _follow(watcher: _Watcher, started: subprocess.Popen[bytes], asked: Sequence[float], sampling_s: float) -> None:
+    """Watch a command that was started to its end, and what it leaves behind; end them when `asked`."""
+    while True:
+        has_ended = started.poll() is not None
+        watcher.sample()
+        if has_ended and not watcher.lives(ranks_only=not asked):
+            break
+        if asked:
+            watcher.end_all(time.monotonic() - asked[0], again=len(asked) > 1)
+        if has_ended:
+            time.sleep(sampling_s)
+        else:
+            with suppress(subprocess.TimeoutExpired):
+                started.wait(sampling_s)
 
 
 @contextmanager
@@ -228,15 +241,21 @@ class _Watcher:
         self._sampled_s = self._mapped_s = self._searched_s = time.monotonic()
         self._owner: dict[int, int] = {}  # socket -> pid
         self._received: dict[int, tuple[int, int, float]] = {}  # socket -> receiver, sender, bytes
-        self.counts = sys.platform == "linux"
-        if self.counts:
+        self._connections: Iterable[Connection] | None = None
+        if sys.platform == "linux":
             from facesim.metrics.collectors.sockets import Connections
 
-            self._connections = Connections()
+            with suppress(Exception):  # whatever the library raises where a container forbids it
+                self._connections = Connections()
         try:
             self._gpus: Gpus | None = Gpus()
         except NotHere:
             self._gpus = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether bytes between processes could be counted until now."""
+        return self._connections is not None
 
     def sample(self) -> None:
         """Look at every process, and at every connection, once."""
@@ -252,8 +271,8 @@ class _Watcher:
         if now - self._mapped_s > _MEMORY_S:
             self._mapped_s = now
             self._compare_memory()
-        if self.counts:
-            self._count()
+        if self._connections is not None:
+            self._count(self._connections)
 
     def _family(self) -> list[psutil.Process]:
         """All that the command has started. What outlives the process that started it is found by its environment, for
@@ -290,11 +309,19 @@ class _Watcher:
                     with suppress(psutil.Error):
                         process.send_signal(number)
 
+    def end_unwatched(self) -> None:
+        """End all that is known of the command, without another look: asked first, killed when that did not help."""
+        left = [self.root, *self._alive.values()]
+        with suppress(psutil.Error):
+            left += self.root.children(recursive=True)
+        for end in (psutil.Process.terminate, psutil.Process.kill):
+            for process in left:
+                with suppress(psutil.Error):
+                    end(process)
+            _, left = psutil.wait_procs(left, timeout=_GRACE_S)
+
     def _look_at_gpus(self, gpus: Gpus, seconds: float) -> None:
-        try:
-            memory, percent = gpus.memory_by_process(), gpus.percent_by_process()
-        except gpus.nvml.NVMLError:  # not every GPU says who uses it
-            return
+        memory, percent = gpus.memory_by_process(), gpus.percent_by_process()
         for pid in self._alive:
             process = self.processes[pid]
             process.uses_gpu = process.uses_gpu or pid in memory
@@ -332,10 +359,14 @@ class _Watcher:
             known.memory_bytes = max(known.memory_bytes, process.memory_info().rss)
             known.uses_gpu = known.uses_gpu or linux.has_gpu(process.pid)
 
-    def _count(self) -> None:
+    def _count(self, established: Iterable[Connection]) -> None:
         from facesim.metrics.collectors.sockets import sockets_of
 
-        connections = list(self._connections)
+        try:
+            connections = list(established)
+        except Exception:  # as where they are first asked about: what was counted until then is not all
+            self._connections = None
+            return
         if any(connection.inode not in self._owner for connection in connections):
             self._owner |= {inode: pid for pid in self._alive for inode in sockets_of(pid)}
         ends = {(_plain(connection.local), _plain(connection.remote)): connection.inode for connection in connections}

@@ -30,6 +30,7 @@ class EventFiles:
 
     Raises, also in `update`:
         OSError: they cannot be written.
+        InputError: samples cannot be read.
     """
 
     def __init__(self, samples: Path, folder: Path, host: str):

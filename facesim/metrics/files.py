@@ -111,7 +111,11 @@ class SampleTail:
         self._tails: dict[Path, LineTail] = {}
 
     def new(self) -> list[Sample]:
-        """The samples that have come since the last call; a line that is still being written comes next time."""
+        """The samples that have come since the last call; a line that is still being written comes next time.
+
+        Raises:
+            InputError: a file cannot be read.
+        """
         samples: list[Sample] = []
         for path in sorted(self._directory.glob(self._pattern)):
             if path.name != self._without:

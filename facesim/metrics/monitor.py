@@ -16,6 +16,7 @@ from facesim.metrics.event_files import FOLDER, EventFiles
 from facesim.metrics.files import SampleWriter
 from facesim.metrics.host_identity import host_index, host_name
 from facesim.runs.directory import Run
+from facesim.util.errors import InputError
 
 
 def main(run_directory: str, pids: dict[str, int]) -> None:
@@ -35,7 +36,7 @@ def main(run_directory: str, pids: dict[str, int]) -> None:
         if shown:
             try:
                 shown.update()
-            except OSError:
+            except (OSError, InputError):
                 traceback.print_exc()
                 shown = None  # a torn file is read up to there; what it lacks is in the samples
         if last:

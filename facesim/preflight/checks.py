@@ -7,6 +7,7 @@ all checks are reported together. Nothing is started, and nothing is left behind
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -20,7 +21,12 @@ from facesim.preflight.framework import check_framework
 from facesim.preflight.head import check_head
 from facesim.preflight.inputs import Inputs, data_notices, prepare_all
 from facesim.preflight.leakage import check_unseen, trained_images
+<<<<<<< HEAD
 from facesim.preflight.memory import check_memory, head_bytes, head_checkpoint_bytes
+=======
+from facesim.preflight.memory import check_memory, head_memory, moments_of
+from facesim.runs.directory import Run
+>>>>>>> mend2-training
 from facesim.spec.faults import check_network, check_room
 from facesim.spec.job import Job
 from facesim.util.disk import free_bytes, is_full, no_room, probe
@@ -270,6 +276,29 @@ def _writable(planned: Sequence[Planned]) -> Iterator[str | InputError]:
                 yield InputError(message)
 
 
+def _checkpoints(planned: Sequence[Planned]) -> Iterator[str | InputError]:
+    """Whether runs that go on find their checkpoints where their jobs have them now."""
+    for one in planned:
+        run = Run(one.directory)
+        if not os.path.isfile(run.job_file):  # it is new
+            continue
+        there, due = (run.checkpoint_directory(job) for job in (run.job(), one.job))
+        if _has_files(there) and not _has_files(due):
+            named = one.job.recovery.checkpoint_dir or ""
+            remedy = f"move what is in {there} to {due} first, or leave --checkpoint-dir out"
+            yield InputError(
+                f"with --checkpoint-dir {named!r} {run.directory} would begin anew: its checkpoints are in {there}; "
+                + remedy,
+                field="checkpoint_dir",
+                value=named,
+                remedy=remedy,
+            )
+
+
+def _has_files(folder: Path) -> bool:
+    return any(path.is_file() for path in folder.rglob("*"))
+
+
 def _room(planned: Sequence[Planned]) -> Iterator[str | InputError]:
     """Whether the heads alone, which grow with the number of people, leave room for models and checkpoints."""
     needed_bytes: dict[Path, int] = {}
@@ -345,6 +374,7 @@ CHECKS: dict[str, Check] = {
     "precisions": _precisions,
     "leakage": _leakage,
     "writable": _writable,
+    "checkpoints": _checkpoints,
     "room": _room,
     "faults": _faults,
     "spot": _spot,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -120,6 +121,48 @@ def test_a_command_that_fails_is_reported_with_its_exit_code_and_is_not_called_a
     assert written["verdict"] != "apart" and "The command failed with exit code 3." in ended.output
 
 
+def test_a_command_whose_watching_fails_is_ended(tmp_path, monkeypatch):
+    status, pids = psutil.Process.status, []
+
+    def fail_when_all_have_started(process: psutil.Process):
+        if len(list(tmp_path.glob("started-*"))) == 2:
+            pids.extend(child.pid for child in psutil.Process().children(recursive=True))
+            raise RuntimeError("unforeseen")
+        return status(process)
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="unforeseen"):
+        patch.setattr(psutil.Process, "status", fail_when_all_have_started)
+        watch(ranks(tmp_path, 60), tmp_path, sampling_s=0.1)
+
+    assert len(pids) == 3 and not still_running(pids, within_s=0)
+
+
+@linux
+@pytest.mark.parametrize("refusal", ["at once", "when asked"])
+def test_where_the_kernel_does_not_tell_connections_a_command_is_watched_without_them(tmp_path, monkeypatch, refusal):
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    from facesim.metrics.collectors import sockets
+
+    class Refused:
+        """As pyroute2's, in a container that forbids it."""
+
+        def bind(self) -> None:
+            if refusal == "at once":
+                raise PermissionError("Operation not permitted")
+
+        def get_sock_stats(self, **_) -> None:
+            raise NetlinkError(errno.EPERM)
+
+    monkeypatch.setattr(sockets, "DiagSocket", Refused)
+
+    seen = watch(ranks(tmp_path, 0.5), tmp_path, sampling_s=0.1)
+
+    assert (seen.exit_code, seen.counted) == (0, False)
+    assert [rank.received_bytes for rank in seen.ranks()] == [None, None]
+    assert "Bytes between processes cannot be counted on this system." in judge(seen.ranks()).evidence
+
+
 def test_a_command_that_is_not_there_is_refused_and_leaves_no_report(tmp_path):
     refused = facesim_here("audit", "--output", tmp_path / "audit", "--", "no-such-command", "train.py")
 
@@ -132,7 +175,9 @@ class NVMLError(Exception):
 
 
 def test_what_gpus_do_is_told_by_rank(tmp_path, monkeypatch):
-    """A driver with two GPUs, where nvidia-ml-py would be: the first computes for rank 1, half of the time."""
+    """A driver with two GPUs, where nvidia-ml-py would be: the first computes for rank 1, half of the time; the second
+    does not say for whom.
+    """
     module = ModuleType("pynvml")
     module.NVMLError = NVMLError
     module.nvmlInit = lambda: None
@@ -143,9 +188,12 @@ def test_what_gpus_do_is_told_by_rank(tmp_path, monkeypatch):
         children = psutil.Process().children(recursive=True)
         return [child.pid for child in children if _rank(child) == "1"]
 
-    module.nvmlDeviceGetComputeRunningProcesses = lambda gpu: [
-        SimpleNamespace(pid=pid, usedGpuMemory=3_000_000_000) for pid in running() if gpu == 0
-    ]
+    def processes(gpu: int) -> list[SimpleNamespace]:
+        if gpu == 1:
+            raise NVMLError("Not Supported")
+        return [SimpleNamespace(pid=pid, usedGpuMemory=3_000_000_000) for pid in running()]
+
+    module.nvmlDeviceGetComputeRunningProcesses = processes
 
     def utilisation(gpu: int, since_us: int) -> list[SimpleNamespace]:
         if gpu == 1:

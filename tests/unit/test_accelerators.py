@@ -297,6 +297,23 @@ def test_gpus_are_measured_each_and_by_task(nvml):
     assert ("ps", 0) not in readings
 
 
+def test_a_gpu_that_does_not_tell_its_processes_hides_those_of_no_other(nvml):
+    told = nvml.module.nvmlDeviceGetComputeRunningProcesses
+
+    def processes(gpu):
+        if gpu == 0:
+            raise NVMLError("Not Supported")
+        return told(gpu)
+
+    nvml.module.nvmlDeviceGetComputeRunningProcesses = processes
+    (collector,) = make_collectors({"chief-0": 11}, ["nvml"])
+
+    readings = {(role, index): values for role, index, values in collector.collect()}
+
+    assert readings["chief", 0] == {"gpu_memory_bytes": 5}
+    assert {("gpu", 0), ("gpu", 1)} <= readings.keys()
+
+
 def test_without_a_gpu_or_a_driver_there_is_no_collector_and_no_word(nvml, monkeypatch, capsys):
     nvml.gpus = []
     assert make_collectors({"chief-0": 11}, ["nvml"]) == []

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from facesim.metrics.files import SampleWriter
 from facesim.metrics.host_identity import HOST
 from facesim.runs.directory import Run
 from facesim.spec.job import make_job
+from tests.conftest import wait_until
 
 
 def read(folder: Path, metric: str) -> list[tuple[int, float, float]]:
@@ -46,11 +46,13 @@ def test_a_file_begins_anew_with_what_was_measured_before(tmp_path):
     assert len([path for path in folder.rglob("*") if path.is_file()]) == 2
 
 
-@pytest.mark.parametrize("writable", [True, False])
-def test_a_monitor_writes_them_where_its_environment_says(tmp_path, writable):
+@pytest.mark.parametrize("error", [None, "NotADirectoryError", "InputError"])
+def test_a_monitor_writes_them_where_its_environment_says_as_long_as_it_can(tmp_path, error):
     run, folder = Run.create(tmp_path / "run", make_job(sampling_s=0.1)), tmp_path / "output" / "tensorboard"
-    if not writable:
+    if error == "NotADirectoryError":
         folder.parent.write_text("a file where a folder has to be")
+    if error == "InputError":
+        (run.metrics / "chief-0.jsonl").mkdir()  # where a file has to be
     begin = f"from facesim.metrics.monitor import main; main({str(run.directory)!r}, {{}})"
     monitor = subprocess.Popen(
         [sys.executable, "-c", begin],
@@ -58,13 +60,11 @@ def test_a_monitor_writes_them_where_its_environment_says(tmp_path, writable):
         stderr=subprocess.PIPE,
         text=True,
     )
-    until = time.monotonic() + 60
-    while not any(file.stat().st_size for file in run.metrics.glob("*.jsonl")) and time.monotonic() < until:
-        time.sleep(0.05)
+    wait_until(lambda: any(file.is_file() and file.stat().st_size for file in run.metrics.glob("*.jsonl")))
     monitor.send_signal(signal.SIGTERM)
     _, errors = monitor.communicate(timeout=60)
 
     assert monitor.returncode == 0
-    assert ("NotADirectoryError" in errors) is not writable
-    if writable:
+    assert ("Traceback" in errors) is (error is not None) and (error or "") in errors
+    if error is None:
         assert len(read(folder / "algo-2", "psutil/memory_percent")) >= 1

@@ -146,6 +146,33 @@ def test_a_folder_here_for_checkpoints_that_are_kept_elsewhere_is_refused(faces,
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("before", ["", "first"])
+def test_a_run_goes_on_with_other_folders_for_checkpoints_when_these_have_been_moved_there(
+    before, faces, tmp_path, capsys
+):
+    named = {"checkpoint_dir": str(tmp_path / before)} if before else {}
+    run = resumable(tmp_path / "run", make_job(data=str(faces), **named, **SMALL))
+    other = changed_job(run.job(), {"checkpoint_dir": str(tmp_path / "second")})
+    there, due = (run.checkpoint_directory(job) for job in (run.job(), other))
+
+    def wrong() -> list[str]:
+        return [str(found) for found in CHECKS["checkpoints"]([Planned(other, run.directory)])]
+
+    assert wrong() == []  # it has none yet
+    (there / "worker-1").mkdir(parents=True)
+    (there / "worker-1" / "checkpoint-000000007.npz").write_bytes(b"")
+
+    message = refusal(capsys, "run", "--resume", run.directory, "--checkpoint-dir", tmp_path / "second")
+
+    (found,) = wrong()
+    assert found in message
+    assert f"--checkpoint-dir '{tmp_path / 'second'}' {run.directory} would begin anew" in found
+    assert f"move what is in {there} to {due} first" in found
+    due.parent.mkdir()
+    there.rename(due)
+    assert wrong() == []
+
+
 def test_a_spot_trace_that_is_gone_is_told_before_a_run_goes_on(faces, tmp_path, capsys):
     trace = tmp_path / "trace.csv"
     trace.write_text("0,add,a\n60000,remove,a\n")

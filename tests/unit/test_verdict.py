@@ -56,15 +56,16 @@ SAME_DATA = {"first_pass": frozenset("abc")}
         ({"received_while_training_bytes": [4e6, None], "received_bytes": 9e6}, "together", "bit for bit"),
         (SAME_DATA, "apart", "the data was not divided"),
         (SAME_DATA | {"holds_part": True, "parameters_sha256": None}, "unknown", "FSDP"),
+        (SAME_DATA | {"holds_part": True, "parameters_sha256": None}, "unknown", "together: parts of a network"),
         (SAME_DATA | {"parameter_bytes": [1_000_000, 900_000], "parameters_sha256": ["a", "b"]}, "unknown", "pipeline"),
         ({"steps": [10, 0]}, "apart", "hardly a step"),
         ({"received_bytes": 100.0}, "unknown", "one of the two is wrong"),
         ({"received_bytes": 100.0, "parameters_sha256": None}, "apart", "once in a whole training"),
-        ({"first_pass": None}, "unknown", "which examples"),
+        ({"first_pass": None}, "unknown", "give facesim.audit.step their numbers, or the images alone"),
         ({"hashed": True, "repeated": 0}, "unknown", "altered whenever it is read"),
         ({"hashed": True}, "together", "different; two ranks shared 0%"),
         ({"parameters_sha256": ["a", None]}, "unknown", "1 of 2 ranks"),
-        ({"steps": [10, None], "first_pass": [frozenset("a"), None]}, "unknown", "which examples"),
+        ({"steps": [10, None], "first_pass": [frozenset("a"), None]}, "unknown", "facesim.audit.step(examples=...)"),
         (NOTHING_TOLD, "unknown", "facesim.audit.parameters"),
         (ALONE | NOTHING_TOLD, "apart", "gradients of a small network"),
         (ALONE | NOTHING_TOLD | {"cpu_s": 2.0}, "unknown", "So it is not known"),
@@ -182,23 +183,63 @@ def test_a_batch_is_told_by_its_content(tmp_path):
 @pytest.mark.parametrize(
     ("batch", "count", "identified"),
     [
-        ("[images, labels]", 4, False),  # as PyTorch's loaders have it
-        ("(images, labels)", 4, False),
-        ("[images, list('abcd')]", 4, False),
+        ("[images, labels]", 4, True),  # as PyTorch's loaders have it
+        ("(images, labels)", 4, True),
+        ("[images, list('abcd')]", 4, True),
+        ("([*images], [*labels])", 4, True),
+        ("{'image': images, 'label': labels}", 4, True),
+        ("{'image': images}", 4, False),  # or it may be one image
+        ("{'image': images[0], 'label': 3, 'name': 'a'}", 8, False),  # whose rows are no examples
+        ("[images[0], images[0][:, :5]]", 2, True),
         ("[images, labels[:3]]", 2, True),
         ("[images, images]", 2, True),
         ("[labels, 4]", 2, True),
         ("list(labels)", 4, True),
         ("list('abcd')", 4, True),
+        ("'person7/img_0012.png'", 1, True),
+        ("b'person7/img_0012.png'", 1, True),
+        ("np.array(['abcd'])[0]", 1, True),
     ],
 )
-def test_a_list_of_columns_is_no_list_of_examples(tmp_path, batch, count, identified):
+def test_columns_of_a_batch_are_no_examples(tmp_path, batch, count, identified):
     script = f"import numpy as np\nimages, labels = np.ones((4, 8, 8, 3)), np.arange(4)\naudit.step(examples={batch})"
 
     (told,) = events(tmp_path, script)
 
     assert told["step"] == count
     assert ("hashed" in told) == identified
+
+
+def test_an_example_of_several_columns_is_told_by_all_of_them(tmp_path):
+    """By labels alone, or a mask, it would be the same as many others, and two ranks would share them."""
+    script = (
+        "import numpy as np\n"
+        "images, labels = np.arange(128.0).reshape(2, 8, 8), np.array([[0, 1], [0, 1]])\n"
+        "for batch in ([labels, images, [7, 7]], {'label': labels, 'image': images, 'person': [7, 7]}):\n"
+        "    audit.step(examples=batch)"
+    )
+
+    listed, named = events(tmp_path, script)
+
+    assert len(set(listed["first"])) == 2 and named["repeated"] == 2
+    assert listed["hashed"] and named["hashed"]
+
+
+def test_pictures_and_examples_that_nobody_has_put_together_are_told_by_their_content(tmp_path):
+    script = (
+        "import numpy as np\nfrom PIL import Image\n"
+        "pixels = [np.full((9, 9, 3), value, np.uint8) for value in (0, 1)]\n"
+        "for _ in range(2):\n"
+        "    audit.step(examples=[Image.fromarray(each) for each in pixels])\n"
+        "    audit.step(examples=[{'image': each, 'person': 7} for each in pixels])\n"
+        "    audit.step(examples=[(each, 8) for each in pixels])"
+    )
+
+    told = events(tmp_path, script)
+    first, again = told[:3], told[3:]
+
+    assert [len(set(one["first"])) for one in first] == [2, 2, 2]
+    assert [(one["repeated"], one["hashed"]) for one in again] == [(2, True)] * 3
 
 
 def test_what_is_told_is_the_content_of_arrays_and_no_address_and_no_part_of_a_network(tmp_path):
@@ -303,18 +344,60 @@ def test_a_rank_that_reports_its_parameters_alone_says_nothing_about_its_steps()
     assert judge(ranks).verdict == "unknown"
 
 
-def test_frozen_parameters_are_compared_and_need_not_be_exchanged(tmp_path, monkeypatch):
-    class Tensor(np.ndarray):
-        requires_grad = True
+class Tensor(np.ndarray):
+    requires_grad = False
 
-    trained, frozen = (np.full(size, 2.0, np.float32).view(Tensor) for size in (3, 1000))
-    frozen.requires_grad = False
+
+def tensor(count: int, value: float) -> Tensor:
+    return np.full(count, value, np.float32).view(Tensor)
+
+
+@pytest.fixture
+def report(tmp_path, monkeypatch):
+    """Reports parameters; what was told of them."""
     monkeypatch.setenv(FOLDER, str(tmp_path))
     monkeypatch.setattr(audit, "_current", None)
 
-    audit.parameters([trained, frozen])
+    def told(model) -> dict:
+        audit.parameters(model)
+        (file,) = tmp_path.glob("*.jsonl")
+        return json.loads(file.read_text().splitlines()[-1])
 
-    (file,) = tmp_path.glob("*.jsonl")
-    (report,) = map(json.loads, file.read_text().splitlines())
-    assert report["parameter_bytes"] == 12
-    assert report["parameters_sha256"] == hashlib.sha256(trained.tobytes() + frozen.tobytes()).hexdigest()
+    return told
+
+
+def test_the_parameters_of_a_state_dict_which_are_all_detached_are_counted(report):
+    told = report({"module.weight": tensor(3, 1.0), "module.bias": tensor(1, 0.0)})
+
+    assert told["parameter_bytes"] == 16
+
+
+@pytest.mark.parametrize(
+    "moving",
+    [
+        {"module.norm.running_mean": 1, "module.norm.running_var": 2, "module.norm.num_batches_tracked": 3},
+        {"norm/moving_mean": 1, "norm/moving_variance": 2},
+        {"batch_stats": {"norm": {"mean": 1, "var": 2}}},
+        {("batch_stats", "norm", "mean"): 1},
+    ],
+)
+def test_moving_statistics_which_replicas_have_each_make_no_difference(report, moving):
+    def of(number: int, part):
+        return {name: of(number, one) for name, one in part.items()} if isinstance(part, dict) else tensor(2, number)
+
+    weights = {"norm.weight": tensor(3, 1.0)}
+    alone, *ranks = (report(model) for model in (weights, weights | of(1, moving), weights | of(2, moving)))
+
+    same = {(one["parameters_sha256"], one["parameter_bytes"]) for one in ranks}
+    assert same == {(alone["parameters_sha256"], 12)}
+    assert report({"norm.weight": tensor(3, 2.0)})["parameters_sha256"] != alone["parameters_sha256"]
+
+
+def test_frozen_parameters_are_compared_and_need_not_be_exchanged(report):
+    trained, frozen = tensor(3, 2.0), tensor(1000, 2.0)
+    trained.requires_grad = True
+
+    told = report([trained, frozen])
+
+    assert told["parameter_bytes"] == 12
+    assert told["parameters_sha256"] == hashlib.sha256(trained.tobytes() + frozen.tobytes()).hexdigest()

@@ -42,9 +42,10 @@ class Gpus:
         """
         used: dict[int, float] = {}
         for gpu in self.all:
-            for process in self.nvml.nvmlDeviceGetComputeRunningProcesses(gpu):
-                known = process.usedGpuMemory not in (None, _UNKNOWN)
-                used[process.pid] = used.get(process.pid, 0.0) + (process.usedGpuMemory if known else 0)
+            with suppress(self.nvml.NVMLError):  # not every GPU says who uses it
+                for process in self.nvml.nvmlDeviceGetComputeRunningProcesses(gpu):
+                    known = process.usedGpuMemory not in (None, _UNKNOWN)
+                    used[process.pid] = used.get(process.pid, 0.0) + (process.usedGpuMemory if known else 0)
         return used
 
     def percent_by_process(self) -> dict[int, float]:
