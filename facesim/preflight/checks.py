@@ -21,12 +21,8 @@ from facesim.preflight.framework import check_framework
 from facesim.preflight.head import check_head
 from facesim.preflight.inputs import Inputs, data_notices, prepare_all
 from facesim.preflight.leakage import check_unseen, trained_images
-<<<<<<< HEAD
 from facesim.preflight.memory import check_memory, head_bytes, head_checkpoint_bytes
-=======
-from facesim.preflight.memory import check_memory, head_memory, moments_of
 from facesim.runs.directory import Run
->>>>>>> mend2-training
 from facesim.spec.faults import check_network, check_room
 from facesim.spec.job import Job
 from facesim.util.disk import free_bytes, is_full, no_room, probe
