@@ -107,7 +107,7 @@ class Study(spec.Study):
             InputError: something that was given cannot be used; then nothing has been started.
         """
         since_unix_s = None if reuse else clock.time_unix_s()
-        keeping = self.keeping(output, since_unix_s=since_unix_s)
+        keeping = self.keeping(output, since_unix_s=since_unix_s, baselines=baselines, parallel=parallel)
         interrupted = Interrupted()
         observer = Together([*observers_or_display(observers), *([keeping] if keeping else []), interrupted])
         runs = self.train(output, observers=[observer], since_unix_s=since_unix_s, parallel=parallel)

@@ -97,6 +97,7 @@ class Status:
         began_unix_s: when it was submitted for the first time.
         total_s: seconds for which it has gone on, over all the times that it was submitted.
         held_out_accuracy: a share, 0-1: the newest, or that of the end.
+        tested_in_words: what it was measured on: `held-out` images, or `validation` ones.
         spans: the states that it was in: name, begin and end in seconds since 1970, end None while it goes on.
         measurement: how its numbers came to be, a `facesim.runs.states.Measurement`, once it has some.
         notes: what else there is to say, in words: why it failed, what it cost, what to do.
@@ -118,6 +119,7 @@ class Status:
     images_per_s: float | None = None
     loss: float | None = None
     held_out_accuracy: float | None = None
+    tested_in_words: str | None = None
     left_s: float | None = None
     spans: tuple[tuple[str, float, float | None], ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)

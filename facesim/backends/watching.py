@@ -39,6 +39,7 @@ def status(target: Target) -> Status:
         "backend": job.backend.name,
         "strategy": job.strategy.name,
         "seed": job.experiment.seed,
+        "tested_in_words": job.experiment.data_spec.tested_in_words,
         "running": look.held,
         "tags": dict(job.backend.tags),
         "began_unix_s": events[0].time_unix_s if events else None,

@@ -147,18 +147,19 @@ def market(spot: Spot | None, hosts: int, seed: int) -> Market:
 
 
 def capacity_sha256(spot: Spot | None) -> str | None:
-    """The SHA-256 of the user's own file that says how capacity behaves; None where there is none.
-
-    Raises:
-        InputError: it cannot be read.
+    """The SHA-256 of the user's own file that says how capacity behaves; None where there is none, or it cannot be
+    read, of which `market` says why.
     """
     if spot is not None and spot.trace is not None:
-        text = _text(Path(spot.trace), "--spot-trace")
+        file = spot.trace
     elif spot is not None and spot.lifetimes is not None and not spot.lifetimes.startswith(_WEIBULL):
-        text = _text(Path(spot.lifetimes), "--spot-lifetimes")
+        file = spot.lifetimes
     else:
         return None
-    return hashlib.sha256(text.encode()).hexdigest()
+    try:
+        return hashlib.sha256(read_text(Path(file)).encode()).hexdigest()
+    except (OSError, ValueError):
+        return None
 
 
 @functools.lru_cache(maxsize=4)

@@ -10,12 +10,12 @@ from pathlib import Path
 import click
 
 from facesim.cli.output import echo
-from facesim.cli.parsing import command
+from facesim.cli.parsing import FilePath, command
 
 
 @command(context_settings={"allow_interspersed_args": False})
 @click.argument("script", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND...")
-@click.option("--output", type=click.Path(path_type=Path), help="folder for the report  [default: audit-TIME]")
+@click.option("--output", type=FilePath(), help="folder for the report  [default: audit-TIME]")
 def audit(script: tuple[str, ...], output: Path | None) -> int:
     """Run a training script of your own, whatever it is written with, and say whether its processes trained together.
 

@@ -12,7 +12,7 @@ import click
 
 from facesim.cli.options import DATA, job_options
 from facesim.cli.output import echo, echo_json
-from facesim.cli.parsing import Number, group
+from facesim.cli.parsing import FilePath, Number, group
 from facesim.cli.quiet import hush_tensorflow
 from facesim.util.errors import doing
 
@@ -48,7 +48,7 @@ def data() -> None:
 
 
 @data.command("render")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=FilePath())
 @click.option("--identities", default=29, show_default=True, help="people")
 @click.option("--images", default=15, show_default=True, help="images of each")
 @click.option("--size", default=64, show_default=True, help="height and width in pixels")
@@ -69,8 +69,8 @@ def render(out: Path, **options: Any) -> None:
 
 
 @data.command("align")
-@click.argument("source", metavar="IN", type=click.Path(path_type=Path))
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("source", metavar="IN", type=FilePath())
+@click.argument("out", type=FilePath())
 @click.option("--detector", default="mtcnn", show_default=True, help="what finds faces; also a file, detector.onnx")
 @click.option("--size", type=click.IntRange(32, 512), default=112, show_default=True, help="height and width in pixels")
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")

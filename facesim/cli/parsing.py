@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import functools
 import math
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,16 @@ class Choices(Choice):
 def flattened(_: click.Context, __: click.Parameter, given: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
     """What `Choices` gave of an option that may be repeated, none twice."""
     return tuple(dict.fromkeys(word for words in given for word in words))
+
+
+class FilePath(click.Path):
+    """A path. `~` in it is a home folder also where no shell reads it: in a TOML file, and after `--output=`."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(os.path.expanduser(value), param, ctx)
 
 
 class Number(click.FloatRange):

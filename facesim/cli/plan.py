@@ -11,7 +11,7 @@ import click
 
 from facesim.cli.options import GroupedCommand, command_option, help_all, job_options
 from facesim.cli.output import echo, echo_json
-from facesim.cli.parsing import Choice, Dollars, read_config
+from facesim.cli.parsing import Choice, Dollars, FilePath, read_config
 from facesim.planning import TRIED, quantities
 from facesim.spec.strategies import STRATEGIES
 from facesim.util.errors import InputError
@@ -29,7 +29,7 @@ OF_THE_EXPERIMENT = (
     "label_smoothing", "optimizer", "momentum", "margin", "margin_scale", "framework",
 )  # fmt: skip
 
-FILE = click.Path(path_type=Path)
+FILE = FilePath()
 
 
 class _Share(click.types.FloatParamType):

@@ -7,12 +7,12 @@ from pathlib import Path
 import click
 
 from facesim.cli.output import echo, echo_json
-from facesim.cli.parsing import Number, command
+from facesim.cli.parsing import FilePath, Number, command
 from facesim.cli.study import observers
 
 
 @command()
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=FilePath())
 @click.option("--minutes", type=Number(0, 10_000, min_open=True), default=10.0, show_default=True,
               help="how long it may take, about: the longer, the more people are rendered")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")

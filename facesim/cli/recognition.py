@@ -13,7 +13,7 @@ import click
 
 from facesim.cli.options import job_options
 from facesim.cli.output import echo, echo_json, padded
-from facesim.cli.parsing import Choice, Number, command
+from facesim.cli.parsing import Choice, FilePath, Number, command
 from facesim.cli.quiet import hush_tensorflow
 from facesim.models.exporters import EXPORTERS
 from facesim.util.disk import writing_to
@@ -55,14 +55,14 @@ def _notice(text: str) -> None:
 
 
 @command()
-@click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("run_directory", metavar="RUN", type=FilePath())
 @click.argument("source", metavar="[DATA]", required=False)
-@click.option("--pairs", type=click.Path(path_type=Path), 
+@click.option("--pairs", type=FilePath(), 
               help="list of pairs: LFW's pairs.txt, CALFW's, CPLFW's, a folder of CFP's (Protocol/Split/FP), or a CSV "
               "of first,second,same; DATA is then the folder of their images")  # fmt: skip
 @click.option("--far", type=Number(0, 1), multiple=True,
               help="false accept rate at which to report the true accept rate; repeatable")  # fmt: skip
-@click.option("--groups", type=click.Path(path_type=Path),
+@click.option("--groups", type=FilePath(),
               help="CSV of label,group, for error rates by group  [default: the data's own groups]")  # fmt: skip
 @job_options(only=("image_feature", "label_feature"))
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
@@ -136,9 +136,9 @@ def _points(calibration: dict[str, Any]) -> list[str]:
 
 
 @command()
-@click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--output", type=click.Path(path_type=Path), default=Path("embeddings.npz"), show_default=True,
+@click.argument("run_directory", metavar="RUN", type=FilePath())
+@click.argument("images", nargs=-1, required=True, type=FilePath())
+@click.option("--output", type=FilePath(), default=Path("embeddings.npz"), show_default=True,
               help="npz file of embeddings and paths; it must not exist")  # fmt: skip
 def embed(run_directory: Path, images: tuple[Path, ...], output: Path) -> None:
     """Write the embeddings of IMAGES, files or folders of them, by the model of RUN."""
@@ -159,9 +159,9 @@ def embed(run_directory: Path, images: tuple[Path, ...], output: Path) -> None:
 
 
 @command()
-@click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
-@click.argument("first", metavar="A", type=click.Path(path_type=Path))
-@click.argument("second", metavar="B", type=click.Path(path_type=Path))
+@click.argument("run_directory", metavar="RUN", type=FilePath())
+@click.argument("first", metavar="A", type=FilePath())
+@click.argument("second", metavar="B", type=FilePath())
 @_far("take the threshold for this false accept rate: so many of different people pass for the same one")
 @_threshold
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
@@ -183,9 +183,9 @@ def verify(
 
 
 @command()
-@click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
-@click.argument("gallery", type=click.Path(path_type=Path))
-@click.argument("probe", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("run_directory", metavar="RUN", type=FilePath())
+@click.argument("gallery", type=FilePath())
+@click.argument("probe", nargs=-1, required=True, type=FilePath())
 @_far("it may be nobody of the gallery: so many strangers are taken for somebody of it")
 @_threshold
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
@@ -232,10 +232,10 @@ def _register(run_directory: Path, group: str, region: str | None) -> None:
 
 
 @command()
-@click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
-@click.argument("gallery", type=click.Path(path_type=Path))
-@click.argument("photos", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--output", type=click.Path(path_type=Path), default=Path("sorted"), show_default=True,
+@click.argument("run_directory", metavar="RUN", type=FilePath())
+@click.argument("gallery", type=FilePath())
+@click.argument("photos", nargs=-1, required=True, type=FilePath())
+@click.option("--output", type=FilePath(), default=Path("sorted"), show_default=True,
               help="folder that is made; it must not exist")  # fmt: skip
 @_far("so many strangers are taken for somebody of the gallery  [default: 0.01]")
 @_threshold
@@ -275,11 +275,11 @@ def sort(
 
 
 @command()
-@click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("run_directory", metavar="RUN", type=FilePath())
 @click.option("--format", "kind", type=Choice(list(EXPORTERS)),
               help="file for Keras, ONNX or LiteRT, or folder for TensorFlow and its servers  "
               f"[default: {_EXPORTED}]")  # fmt: skip
-@click.option("--output", type=click.Path(path_type=Path), help="[default: face-model.keras, face-model.onnx, ...]")
+@click.option("--output", type=FilePath(), help="[default: face-model.keras, face-model.onnx, ...]")
 @click.option("--registry", metavar="GROUP", help="register it at AWS, as a version of this group of SageMaker's Model "
               "Registry, in place of writing it here")  # fmt: skip
 @click.option("--region", help="AWS region of the registry  [default: as the run, or AWS' own tools are configured]")
@@ -309,8 +309,8 @@ def export(
 
 
 @command()
-@click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
-@click.option("--output", type=click.Path(path_type=Path), default=Path("cards"), show_default=True,
+@click.argument("run_directory", metavar="RUN", type=FilePath())
+@click.option("--output", type=FilePath(), default=Path("cards"), show_default=True,
               help="folder that is made; it must not exist")  # fmt: skip
 def card(run_directory: Path, output: Path) -> None:
     """Write a model card and a data card of RUN in Markdown, as those who get the model need them.

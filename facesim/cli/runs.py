@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from facesim.cli.output import console, echo, echo_json, writing
-from facesim.cli.parsing import Choice, command
+from facesim.cli.parsing import Choice, FilePath, command
 from facesim.spec.backends import BACKENDS
 from facesim.tracking import FORMATS, TRACKERS
 from facesim.tuning import TUNING_JOB
@@ -59,7 +59,7 @@ def _asking(named: str, region: str | None) -> Iterator[Target]:
 
 
 @command(name="list")
-@click.argument("folder", type=click.Path(path_type=Path), required=False)
+@click.argument("folder", type=FilePath(), required=False)
 @click.option("--backend", type=Choice(list(BACKENDS)),
               help="only runs of this one; sagemaker and kubernetes without FOLDER: those that AWS, or the cluster, "
               "has a list of")  # fmt: skip
@@ -200,11 +200,12 @@ def status(named: str | None, region: str | None, as_json: bool) -> None:
 
 def _figures(run_status: Status) -> str:
     """How far it is, in words."""
+    tested = f"{run_status.tested_in_words} " if run_status.tested_in_words else ""
     parts = [f"epoch {run_status.epoch}/{run_status.epochs}"] if run_status.epochs is not None else []
     for value, form in (
         (run_status.images_per_s, "{:.0f} images/s"),
         (run_status.loss, "loss {:.3f}"),
-        (run_status.held_out_accuracy, "held-out accuracy {:.3f}"),
+        (run_status.held_out_accuracy, f"{tested}accuracy {{:.3f}}"),
         (run_status.left_s, "{:.0f} s left"),
     ):
         if value is not None:
@@ -239,7 +240,7 @@ def logs(named: str, source: str | None, follow: bool, region: str | None, as_js
 @_run
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     default=_RUNS,
     show_default=True,
     help="folder for the run directory, if RUN is the name of a training job; of the study, if it is one's",
@@ -260,9 +261,16 @@ def attach(named: str, output: Path, region: str | None, as_json: bool) -> int:
     from facesim.cli.studies import run as study_run
     from facesim.cli.study import resuming, show_report
 
-    if study := find_study(named, output):
+    study = find_study(named, output)
+    kept = None if study else _tuning_job(named)
+    if region is not None and (study or kept):
+        raise click.UsageError(
+            f"--region has no meaning with {named}, {'a study' if study else 'a search'}, whose options say where its "
+            "jobs run: leave it out"
+        )
+    if study:
         return study_run.main([str(study.file), *(["--json"] if as_json else [])], standalone_mode=False)
-    if kept := _tuning_job(named):
+    if kept:
         from facesim.api import Tuning
         from facesim.cli.study import observers
         from facesim.cli.tune import show_tuning
@@ -365,9 +373,9 @@ def cancel(named: str, region: str | None, as_json: bool) -> None:
 
 
 @command(name="export-run")
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, required=True, type=FilePath())
 @click.option("--to", required=True, type=Choice([*TRACKERS, *FORMATS]), help="tracker, or format of a file")
-@click.option("--output", type=click.Path(path_type=Path),
+@click.option("--output", type=FilePath(),
               help="folder in which a tracker keeps runs, or the file  [default: runs, or runs.csv, ...]")  # fmt: skip
 @_json
 def export_run(runs: tuple[Path, ...], to: str, output: Path | None, as_json: bool) -> None:

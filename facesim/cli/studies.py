@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -11,13 +12,13 @@ import click
 
 from facesim.cli.options import GroupedCommand
 from facesim.cli.output import echo
-from facesim.cli.parsing import group, read_config
+from facesim.cli.parsing import FilePath, group, read_config
 from facesim.cli.study import baselines_option, run_study, study_options
 from facesim.spec.study import COMPARED, OF_THE_FILE
 from facesim.util.errors import InputError
 from facesim.util.files import read_toml
 
-_FILE = click.Path(path_type=Path)
+_FILE = FilePath()
 
 
 @group()
@@ -35,13 +36,11 @@ def run(file: Path, **options: Any) -> int:
     What has completed before in --output is not run again, and what began continues. FILE may also be what facesim
     keeps of a study that it began, in the folder `studies` of --output.
     """
-    from facesim.study.study_file import is_kept
+    from facesim.study.study_file import kept_in
 
-    if (
-        is_kept(file)
-        and click.get_current_context().get_parameter_source("output") is click.core.ParameterSource.DEFAULT_MAP
-    ):
-        options["output"] = file.parent.parent  # its runs are there, wherever this is called from
+    named = click.get_current_context().get_parameter_source("output")
+    if (kept := kept_in(file)) and named is click.core.ParameterSource.DEFAULT_MAP:
+        options["output"] = kept  # its runs are there, wherever this is called from
     return run_study(name=_name(file), about=_about(file), **options)
 
 
@@ -59,7 +58,7 @@ def page(file: Path, data: str | None, output: Path | None, folder: Path | None,
     from facesim import api
     from facesim.report.page import write_page
     from facesim.report.published import Published
-    from facesim.study.study_file import StudyFile
+    from facesim.study.study_file import StudyFile, kept_in
 
     settings, about, name = read_toml(file, "the study"), _about(file), _name(file)
     command, title = ["facesim", "study", "run", str(file)], about.get("title", name)
@@ -67,7 +66,8 @@ def page(file: Path, data: str | None, output: Path | None, folder: Path | None,
         settings = {**settings, "data": data}
         name, title = f"{name}-{Path(data).stem}", f"{title}: {Path(data).stem}"
         command += ["--data", data]
-    runs = folder or Path(StudyFile(file, Path(), settings).text("output") or "runs")
+    of_the_file = StudyFile(file, Path(), settings).text("output") or "runs"
+    runs = folder or kept_in(file) or Path(os.path.expanduser(of_the_file))
     study_file = StudyFile(file, runs, settings)
     damaged: list[str] = []
     runs_of_jobs = study_file.runs(lambda error: damaged.append(f"left out: {error}"))

@@ -14,7 +14,18 @@ import click
 
 from facesim.cli.options import DATA, GroupedCommand, command_option, help_all, job_options, one_or_several
 from facesim.cli.output import console, echo, echo_json, unread, writing
-from facesim.cli.parsing import Choice, Choices, Flag, Number, Values, command, flattened, listed, read_config
+from facesim.cli.parsing import (
+    Choice,
+    Choices,
+    FilePath,
+    Flag,
+    Number,
+    Values,
+    command,
+    flattened,
+    listed,
+    read_config,
+)
 from facesim.spec.backends import BACKENDS
 from facesim.spec.options import flag
 from facesim.spec.strategies import STRATEGIES
@@ -50,7 +61,7 @@ def study_options(
     default_strategies: list[str], config: bool = True
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The options of commands that run studies. What is left out is the job's default."""
-    file = click.Path(path_type=Path)
+    file = FilePath()
     options = [
         command_option("--strategy", type=Values(Choice(list(STRATEGIES))), multiple=True, default=default_strategies,
             show_default=True, group="Training", callback=one_or_several,
@@ -96,7 +107,7 @@ baselines_option = command_option("--baselines/--no-baselines", default=True, sh
 
 @click.command(cls=GroupedCommand)
 @study_options(["single"])
-@command_option("--resume", "resumed", metavar="RUN", type=click.Path(path_type=Path), group="Recovery",
+@command_option("--resume", "resumed", metavar="RUN", type=FilePath(), group="Recovery",
      help="continue a run that did not complete, with its options except for those given")  # fmt: skip
 @click.pass_context
 def run(ctx: click.Context, resumed: Path | None, **options: Any) -> int:
@@ -311,10 +322,8 @@ def _result(run: Run) -> Result | None:
 
 
 @command()
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--output", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True, help="HTML file"
-)
+@click.argument("runs", nargs=-1, required=True, type=FilePath())
+@click.option("--output", type=FilePath(), default=Path("report.html"), show_default=True, help="HTML file")
 @click.option("--target-accuracy", metavar="SHARE",
               help="of time-to-accuracy, 0.9 or 90 %  [default: 95 % of the lowest mean final accuracy]")  # fmt: skip
 @click.option("--margin-points", type=Number(0, 100, min_open=True), default=1.0, show_default=True,
@@ -345,7 +354,7 @@ def report(
     "--seeds", type=click.IntRange(1, MAX_SEEDS), default=1, show_default=True, help="splits, with seeds 0, 1, ..."
 )
 @job_options(only=(*DATA, "subset"))
-@click.option("--output", type=click.Path(path_type=Path), default=Path("runs"), show_default=True,
+@click.option("--output", type=FilePath(), default=Path("runs"), show_default=True,
               help="folder that keeps the scores as baselines.json")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
 def baselines(source: str, seeds: int, output: Path, as_json: bool, **options: Any) -> None:

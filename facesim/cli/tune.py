@@ -9,7 +9,7 @@ import click
 
 from facesim.cli.options import GroupedCommand, command_option, help_all, job_options
 from facesim.cli.output import echo, echo_json
-from facesim.cli.parsing import Choice, Choices, Dollars, Number, flattened, read_config
+from facesim.cli.parsing import Choice, Choices, Dollars, FilePath, Number, flattened, read_config
 from facesim.cli.study import INTERRUPTED, observers
 from facesim.planning import quantities
 from facesim.tracking import TRACKERS
@@ -18,7 +18,7 @@ from facesim.util.errors import InputError
 if TYPE_CHECKING:
     from facesim.api import Tuning
 
-_FILE = click.Path(path_type=Path)
+_FILE = FilePath()
 
 
 @click.command(cls=GroupedCommand)
@@ -117,4 +117,5 @@ def show_tuning(tuning: Tuning, output: Path, as_json: bool) -> int:
         echo(f"\nreport: {page}")
     if findings.stopped:
         return INTERRUPTED
-    return 0 if findings.complete else 1
+    going_on = any(trial.state == "running" for trial in findings.trials)
+    return 0 if findings.complete and not going_on else 1

@@ -286,7 +286,7 @@ def find_source(source: str, wanted: Wanted) -> tuple[str, Source]:
     kind, path = resolve(source)
     if path is None:
         return kind, huggingface.source(source, wanted) if kind == "hf" else DATASETS[kind](wanted)
-    image_source, folder = FORMATS[kind].source(path, wanted), Path(source).expanduser()
+    image_source, folder = FORMATS[kind].source(path, wanted), Path(os.path.expanduser(source))
     if kind == "folder" or not folder.is_dir():
         return kind, image_source
     left_out = beside(folder, FORMATS[kind].files_of(path))
@@ -305,7 +305,7 @@ def resolve(source: str) -> tuple[str, Path | None]:
         return source, None
     if source.startswith(huggingface.PREFIX):
         return "hf", None
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError) as error:
@@ -333,7 +333,7 @@ def place_of(source: str) -> str:
     Raises:
         InputError: as of `resolve`.
     """
-    return source if resolve(source)[1] is None else printable(os.path.realpath(Path(source).expanduser()))
+    return source if resolve(source)[1] is None else printable(os.path.realpath(os.path.expanduser(source)))
 
 
 def to_be_fetched(source: str) -> bool:

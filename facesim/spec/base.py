@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from facesim.util.registry import Registry
+
+#: The path of a file or folder on this machine, in which `~` is a home folder, as in a shell.
+LocalPath = Annotated[str, AfterValidator(os.path.expanduser)]
 
 
 class Frozen(BaseModel):

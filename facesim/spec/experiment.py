@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, model_validator
 
-from facesim.spec.base import Frozen
+from facesim.spec.base import Frozen, LocalPath
 from facesim.spec.data import DataSpec
 from facesim.spec.frameworks import TENSORFLOW
 from facesim.spec.options import NameIn, option
@@ -88,7 +88,7 @@ class Experiment(Frozen):
     head: Annotated[str, NameIn("facesim.models:HEADS")] = option(
         "softmax", "from features to logits", "Model", common=True
     )
-    pretrained: str | None = option(
+    pretrained: LocalPath | None = option(
         None,
         "start from the network of this run, or .keras file, all but its head",
         "Model",

@@ -84,7 +84,7 @@ def read_faults(source: str) -> list[dict[str, Any]]:
     """
     if source.split(":", 1)[0] == "random" and not os.path.exists(source):
         return _random(_random_mode(source), source)
-    content = read_toml(source, "--faults")
+    content = read_toml(os.path.expanduser(source), "--faults")
     unknown = sorted(content.keys() - {"fault", "random"})
     if unknown:
         raise InputError(f"--faults {source}: unknown {', '.join(unknown)}; allowed are [[fault]] and [random]")

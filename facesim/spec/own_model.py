@@ -7,6 +7,7 @@ networks, whatever the file is called, and a run that is continued keeps the one
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -39,7 +40,8 @@ class OwnModel(NamedTuple):
         match = _TEXT.fullmatch(text)
         if match is None:
             return None
-        return cls(match["path"], match["function"], match["sha256"] or sha256_of(Path(match["path"])))
+        path = os.path.expanduser(match["path"])
+        return cls(path, match["function"], match["sha256"] or sha256_of(Path(path)))
 
     def __str__(self) -> str:
         return f"{self.path}:{self.function}@{self.sha256}"

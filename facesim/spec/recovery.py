@@ -25,7 +25,7 @@ def whole_path(folder: str | None) -> str | None:
     which a run that goes on lets go of the folder that it had.
     """
     try:
-        return os.path.abspath(folder) if folder else None
+        return os.path.abspath(os.path.expanduser(folder)) if folder else None
     except OSError:
         raise ValueError("the current folder has been removed: give the whole path") from None
 

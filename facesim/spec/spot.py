@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import model_validator
 
-from facesim.spec.base import Frozen
+from facesim.spec.base import Frozen, LocalPath
 from facesim.spec.options import option
 
 
@@ -24,10 +24,10 @@ class Spot(Frozen):
     rate: float | None = option(
         None, "reclaims of a host an hour", "Cost and spot", shown="a made-up day's trace", ge=0
     )
-    lifetimes: str | None = option(
+    lifetimes: LocalPath | None = option(
         None, "lifetimes of hosts, JSON or CSV, or weibull:SHAPE,HOURS", "Cost and spot", metavar="FILE", commas=True
     )
-    trace: str | None = option(
+    trace: LocalPath | None = option(
         None, "hosts that come and go: CSV of ms,add|remove,node", "Cost and spot", metavar="FILE", commas=True
     )
     wait_s: float = option(120.0, "mean wait for capacity after a reclaim", "Cost and spot", ge=0)

@@ -218,7 +218,12 @@ class _Job:
     def _to_its_end(self, run: Run, request: Request | None, observer: Observer) -> Result:
         due = self._due
         if due.fate is Fate.FOLLOWED:
-            return attach(_attached(due.job, run), [observer], self._position, self._jobs, self._pool)
+            try:
+                attached = _attached(due.job, run)
+            except FacesimError as error:  # of this one alone: the others have what they need
+                run.claim.release()
+                raise Lost(f"{due.name} cannot be followed: {error}") from error
+            return attach(attached, [observer], self._position, self._jobs, self._pool)
         if due.fate is Fate.GOES_ON:
             run.reopen(due.job)
         observer.started(run, self._position, self._jobs)
@@ -303,7 +308,11 @@ def _execute(job: Job, run: Run, request: Request | None, observer: Observer, po
         "capacity_sha256": None if job.backend.owns_capacity else capacity_sha256(job.spot),
     }  # fmt: skip
     run.record(Submitted(**begin, kernels=backend.kernels(job), **submitted(job.groups, job.spot)))
-    return _follow(run, lifecycle_of(backend, run, request), observer, pool)
+    try:
+        execution = lifecycle_of(backend, run, request)
+    except FacesimError as error:  # such as of a file of spot capacity that is not there any more
+        return _finish(run, NodeEnded(outcome=Outcome.FAILED, reason=str(error)), _Causes())
+    return _follow(run, execution, observer, pool)
 
 
 def attach(

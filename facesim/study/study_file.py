@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -158,15 +159,23 @@ def study_files(folder: Path) -> list[Path]:
     return sorted((folder / FOLDER).glob("*.json"))
 
 
-def is_kept(file: Path) -> bool:
-    """Whether a file is called as one that facesim keeps of a study."""
-    return file.suffix == ".json" and file.parent.name == FOLDER
+def kept_in(file: Path) -> Path | None:
+    """The folder of runs that facesim keeps a study's file in, wherever that is by now; None where the file is not
+    called as one that it keeps.
+    """
+    kept = file.suffix == ".json" and Path(os.path.abspath(file)).parent.name == FOLDER
+    return _runs_beside(file) if kept else None
+
+
+def _runs_beside(file: Path) -> Path:
+    """The folder that holds the folder of a file, which may be named from within that."""
+    return Path(os.path.normpath(file.parent / os.pardir))
 
 
 def find_study_file(named: str, folder: Path) -> StudyFile | None:
     """The study that `named` means: its file, or its name in a folder of runs; None if it is none."""
     file = Path(named)
-    if is_kept(file) and file.is_file():
+    if kept_in(file) and file.is_file():
         return open_study_file(file)
     by_name = {file.stem: file for file in study_files(folder)}
     return open_study_file(by_name[named]) if named in by_name else None
@@ -178,4 +187,4 @@ def open_study_file(file: Path) -> StudyFile:
     Raises:
         InputError: it cannot be read.
     """
-    return StudyFile(file, file.parent.parent, read_toml(file, "the study"))
+    return StudyFile(file, _runs_beside(file), read_toml(file, "the study"))

@@ -222,8 +222,9 @@ def run_search(search: Search, output: Path, observers: Iterable[Observer] = ())
     listeners = [*observers, interrupted]
     with claimed_study(search, output, Together(listeners)) as study, ExitStack() as kept:
         _run(search, study, output, listeners, interrupted, kept)
-        unfinished = any(one.state == "running" for one in trials_of(study, output))
-        study.set_user_attr(STOPPED, interrupted.heard or unfinished)
+        begun = [one.result for one in trials_of(study, output) if one.state == "running"]
+        stopped = any(result is not None and result.state is RunState.STOPPED for result in begun)
+        study.set_user_attr(STOPPED, interrupted.heard or stopped)
     return study
 
 
@@ -437,8 +438,11 @@ def _go_on(search: Search, study: optuna.Study, output: Path, begun: Trial, obse
             Together(observers).noticed(notice)
             study.tell(begun.number, state=TrialState.PRUNED)
             return True
+        now = search.job(begun.params, left_s)
+        fields = type(now.backend).model_fields
+        beside = {name: getattr(now.backend, name) for name in BESIDE_THE_RUN if name in fields}
         try:
-            run = resume(run, {"max_run": search.job(begun.params, left_s).max_run_s}, observers)
+            run = resume(run, {**beside, "max_run": now.max_run_s}, observers)
         except InputError as error:
             if lacks_credentials(error):
                 raise

@@ -238,6 +238,7 @@ def test_jobs_at_aws_are_listed_and_told_in_the_words_of_every_backend(ended, ca
 
     assert (listed["name"], listed["state"], listed["running"]) == (f"facesim-{ended.id}", "Completed", False)
     assert (output["state"], output["running"], output["strategy"]) == ("Completed", False, "single")
+    assert output["tested_in_words"] == "held-out"
     assert [name for name, _, _ in output["spans"]][-1] == "Completed"
     assert output["description"]["TrainingJobStatus"] == "Completed"
     assert main(["logs", str(ended.directory), "--host", "algo-1", "--json"]) == 0

@@ -18,6 +18,7 @@ from facesim.tuning.findings import find
 from facesim.tuning.search import Search, Trial, _left_s, open_study
 from facesim.tuning.space import read_space
 from facesim.util.errors import InputError
+from tests.support.events import course
 from tests.support.executions import submit
 
 pytest.importorskip("optuna", reason="the extra tune is not installed")
@@ -54,6 +55,25 @@ def test_a_trial_gets_the_time_in_which_it_keeps_to_the_cap_of_all(given, tmp_pa
 
     (one,) = found.trials
     assert one.state == "complete" and 10_000 < one.run.job().max_run_s < 3600 / 0.23
+
+
+@pytest.mark.slow
+def test_a_trial_that_was_stopped_goes_on_under_the_cap_that_the_command_has_now(given, tmp_path):
+    capped = Search({**given, "max_cost": 1}, SPACE, trials=1)
+    begun = open_study(capped, tmp_path).ask({name: axis.distribution() for name, axis in SPACE.items()})
+    begun.set_user_attr("run", "one")
+    run = Run.create(tmp_path / "one", capped.job(begun.params, 3600.0))
+    for event in course(("Training", 60.0), ("Stopped", 0.0)):
+        run.record(event)
+    found = {"strategy": "single", "backend": "sagemaker", "seed": 0, "state": "Stopped", "total_s": 60.0}
+    Result.model_validate({**found, "cost_usd": 0.01}).write(run.result_file)
+    run.claim.release()
+
+    (one,) = find(Search({**given, "max_cost": 5, "tags": ["team=faces"]}, SPACE, trials=1), tmp_path).trials
+
+    job = one.run.job()
+    assert (one.state, job.backend.max_cost, dict(job.backend.tags)) == ("complete", 5, {"team": "faces"})
+    assert job.max_run_s > 4 * 3600
 
 
 class Once(Observer):
@@ -98,7 +118,7 @@ def test_a_trial_that_cannot_be_followed_any_more_stays_begun_and_ends_the_searc
 
     found = find(Search(given, SPACE, trials=2), tmp_path)
 
-    assert [one.state for one in found.trials] == ["running"]
+    assert [one.state for one in found.trials] == ["running"] and not found.stopped
     assert Run(found.trials[0].run.directory).result() is None
 
 

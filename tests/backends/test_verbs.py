@@ -21,7 +21,9 @@ import pytest
 from facesim.cli import main
 from facesim.runs.claim import Claim
 from facesim.runs.directory import Run
+from facesim.runs.records import Result
 from facesim.spec.backends import BACKENDS
+from facesim.spec.job import make_job
 from tests.backends import held_run
 from tests.conftest import wait_until
 
@@ -143,6 +145,23 @@ def test_the_status_of_a_run_that_has_ended_is_that_of_its_result(ended, capsys)
 
     assert (status["state"], status["running"], status["held_out_accuracy"]) == ("Completed", False, 0.875)
     assert "process" not in status
+
+
+@pytest.mark.parametrize(
+    ("options", "tested"),
+    [({}, "held-out"), ({"validation": 0.2}, "validation"), ({"test_part": "val"}, "validation")],
+)
+def test_the_status_says_what_the_accuracy_is_of(tmp_path, capsys, options, tested):
+    job = make_job(**options)
+    run = Run.create(tmp_path / "one", job)
+    found = {"job": job.model_dump(), "strategy": "single", "backend": "local", "seed": 0, "state": "Completed"}
+    Result.model_validate({**found, "held_out_accuracy": 0.875}).write(run.result_file)
+    run.claim.release()
+
+    assert main(["status", str(run.directory)]) == 0
+
+    assert f"  {tested} accuracy 0.875\n" in capsys.readouterr().out
+    assert facts(capsys, "status", run.directory)["tested_in_words"] == tested
 
 
 def test_the_status_of_a_run_that_was_killed_says_so_and_what_to_do(dead, capsys):

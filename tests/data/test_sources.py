@@ -298,3 +298,8 @@ def test_record_files_called_held_out_are_tested_on(prepared, tmp_path):
 )
 def test_words_of_a_file_s_name_are_joined_only_where_alone_they_mean_nothing(name, words):
     assert words_of(name) == words
+
+
+def test_the_home_folder_of_nobody_is_data_that_there_is_not(prepared):
+    with pytest.raises(InputError, match="no data source '~nobody-is-called-so/faces'"):
+        prepared("~nobody-is-called-so/faces")

@@ -153,6 +153,7 @@ def test_commands_ask_the_cluster_about_a_run(cluster, faces, inputs, tmp_path, 
 
     def ask():
         shown["status"] = facesim_here("status", run.directory)
+        shown["facts"] = facesim_here("status", run.directory, "--json")
         shown["logs"] = facesim_here("logs", run.directory)
         for tag in ("team=faces", "team=voices"):
             shown[tag] = facesim_here("list", "--backend", "kubernetes", "--tag", tag)
@@ -163,6 +164,7 @@ def test_commands_ask_the_cluster_about_a_run(cluster, faces, inputs, tmp_path, 
 
     assert all(command.code == 0 for command in shown.values()), [command.errors for command in shown.values()]
     assert "facesim-one: Training" in shown["status"].output
+    assert json.loads(shown["facts"].output)["tested_in_words"] == "held-out"
     assert "facesim-one-worker-0-1.facesim-one  hello from" in shown["logs"].output
     assert "facesim-one" in shown["team=faces"].output and "team=faces" in shown["team=faces"].output
     assert shown["team=voices"].output == "no runs of facesim's at kubernetes with team=voices\n"

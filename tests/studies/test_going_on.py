@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from facesim import api
 from facesim.backends import local
 from facesim.preflight.inputs import prepare_all
 from facesim.runs.accounting import of_kind
@@ -21,6 +22,7 @@ from facesim.runs.directory import Run, find_runs
 from facesim.runs.events import Submitted
 from facesim.runs.records import Result, TaskOutcome
 from facesim.runs.states import RunState
+from facesim.spec.backends import Local
 from facesim.spec.job import job_sha256, make_job
 from facesim.spec.study import Study
 from facesim.study.observers import Observer
@@ -32,6 +34,7 @@ from facesim.study.time_left import TimeLeft
 from facesim.util.errors import InputError
 from tests.conftest import QUICK, facesim, facesim_here
 from tests.integration.running import Running
+from tests.report.conftest import write_run
 from tests.support.executions import Completes, Played, interrupt
 
 
@@ -206,6 +209,46 @@ def test_a_run_that_another_command_completes_meanwhile_is_not_trained_again(stu
     assert "was completed by another command" in heard.notices[-1]
 
 
+@pytest.mark.parametrize(("option", "content"), [("spot_trace", "0,add,a\n"), ("spot_lifetimes", "hours\n2\n")])
+def test_a_file_of_spot_capacity_that_is_gone_fails_its_job_and_no_other(faces, tmp_path, monkeypatch, option, content):
+    file, heard = tmp_path / "capacity.csv", Heard()
+    file.write_text(content)
+    played = Played(lambda run: Completes(meanwhile=lambda: file.unlink(missing_ok=True)))
+    monkeypatch.setattr(local, "BACKEND", played)
+    given = {"data": str(faces), "image_size": 32}
+    jobs = [make_job(**given, batch=4), make_job(**given, batch=8, **{option: str(file)}), make_job(**given, batch=16)]
+
+    runs = run_study(jobs, tmp_path / "runs", [heard])
+
+    assert [run.result().state for run in runs] == [RunState.COMPLETED, RunState.FAILED, RunState.COMPLETED]
+    assert f"--{option.replace('_', '-')} {file} cannot be read" in runs[1].result().failure
+    assert len(of_kind(runs[1].events(), Submitted)) == 1 and not runs[1].claim.look().held
+
+
+class Gone(Played):
+    """Where a job was that is not there any more once it is to be followed."""
+
+    def can_follow(self, target):
+        return True
+
+    def attach(self, target, output):
+        target.run.claim.take()
+        raise InputError("its job is gone")
+
+
+def test_a_run_that_cannot_be_followed_ends_no_other(study, tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "BACKEND", played := Gone())
+    monkeypatch.setattr(Local, "can_attach", True)
+    lost, heard = leave(tmp_path / "a", study.jobs()[0], state=None), Heard()
+
+    runs = run_study(study.jobs(), tmp_path, [heard], reuse=True)
+
+    assert [run.job().experiment.batch for run in played.submitted] == [8]
+    assert [run.result() is None for run in runs] == [True, False]
+    assert "single-batch4-seed0 cannot be followed: its job is gone" in heard.notices
+    assert not lost.claim.look().held
+
+
 def test_all_is_new_where_nothing_is_to_be_reused(study, tmp_path):
     leave(tmp_path / "a", study.jobs()[0])
 
@@ -326,6 +369,69 @@ def test_a_study_continues_where_its_runs_are_wherever_that_is_asked_for(study, 
 
     assert planned["complete"] == [str(tmp_path / run.directory)]
     assert [Path(one["run_directory"]).parent for one in planned["runs"]] == [tmp_path / "runs"]
+
+
+def test_a_study_continues_from_within_the_folder_that_it_is_kept_in(study, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = leave(Path("runs"), study.jobs()[0])
+    file = write_study_file(study.settings(), Path("runs"))
+    monkeypatch.chdir(file.parent)
+
+    planned = json.loads(facesim_here("study", "run", file.name, "--dry-run", "--no-baselines").output)
+
+    assert [Path(one).resolve() for one in planned["complete"]] == [tmp_path / run.directory]
+
+
+@pytest.mark.slow
+def test_the_page_of_a_kept_study_has_the_runs_beside_it_wherever_these_are(faces, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study = Study.of({"data": str(faces), "epochs": 20, "strategy": ["single", "ps-async"]})
+    file = write_study_file(study.settings(), Path("runs"))
+    write_run(Path("runs") / "single", "single", 0, data=str(faces))
+    Path("runs").rename("moved")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+
+    command = facesim_here("study", "page", tmp_path / "moved" / FOLDER / file.name, "--output", "page.md")
+
+    assert command.code == 0, command.errors
+    assert "1 of 2 jobs have no run that ended" in command.errors
+    assert "from 1 run" in Path("page.md").read_text()
+
+
+def test_a_study_that_is_followed_keeps_its_region(study, tmp_path):
+    file = write_study_file(study.settings(), tmp_path)
+
+    command = facesim_here("attach", file, "--region", "eu-west-1")
+
+    assert command.code == 2
+    assert f"--region has no meaning with {file}, a study, whose options say where its jobs run" in command.errors
+
+
+def test_a_study_of_python_continues_as_it_was_begun(faces, tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "BACKEND", Played())
+    parallel = min(2, len(os.sched_getaffinity(0)))
+    study = api.Study(data=str(faces), image_size=32, batch=[4, 8])
+
+    study.run(tmp_path, observers=[], baselines=False, parallel=parallel)
+
+    (kept,) = (tmp_path / FOLDER).iterdir()
+    content = json.loads(kept.read_text())
+    assert (content["baselines"], content["parallel"]) == (False, parallel)
+
+
+@pytest.mark.parametrize("how", ["option", "file"])
+def test_a_home_folder_is_one_where_no_shell_reads_it(faces, tmp_path, monkeypatch, how):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    Path("study.toml").write_text('output = "~/runs"')
+    output = "--output=~/runs" if how == "option" else "--config=study.toml"
+
+    command = facesim_here("run", "--data", faces, "--image-size", 32, output, "--dry-run")
+
+    assert command.code == 0, command.errors
+    (planned,) = json.loads(command.output)["runs"]
+    assert Path(planned["run_directory"]).parent == tmp_path / "home" / "runs"
 
 
 @pytest.mark.parametrize("folders", ["kept", ["kept", "others"]])

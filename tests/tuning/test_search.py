@@ -11,12 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from facesim import api
 from facesim.backends import local
+from facesim.cli.tune import show_tuning
 from facesim.runs.directory import Run
 from facesim.runs.records import Audit, Result
 from facesim.study.observers import EndRun, Observer
+from facesim.tuning import TUNING_JOB
 from facesim.tuning.findings import Findings, find, importance_of
 from facesim.tuning.page import write_page
+from facesim.tuning.sagemaker import _facts
 from facesim.tuning.search import DATABASE, Search, Trial, Tuner, _Follower, _left_s, open_study, with_own_parts
 from facesim.tuning.space import read_space, read_texts
 from facesim.util.errors import InputError
@@ -366,3 +370,31 @@ def test_a_database_that_is_none_is_told(tmp_path):
 
     with pytest.raises(InputError, match=r"tune.db cannot be used for the search: .*file is not a database"):
         open_study(Search({}, read_space({"batch": [8, 16]})), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("states", "stopped", "code"),
+    [
+        (["complete", "pruned"], False, 0),
+        (["complete", "running"], False, 1),  # it was lost sight of
+        (["complete", "running"], True, 130),
+        (["pruned"], False, 1),
+    ],
+)
+def test_the_exit_code_says_whether_the_user_stopped_the_search_or_a_trial_has_not_ended(
+    tmp_path, states, stopped, code
+):
+    trials = [replace(trial(0, 0.9 if state == "complete" else None, 5.0), state=state) for state in states]
+    findings = Findings(search(), tuple(trials), {}, stopped)
+
+    assert show_tuning(api.Tuning(findings), tmp_path, as_json=True) == code
+
+
+def test_a_region_is_refused_for_the_search_of_a_tuner_which_has_its_own(tmp_path):
+    wanted = Search({"backend": "sagemaker"}, search().space, tuner=Tuner())
+    (tmp_path / TUNING_JOB).write_text(json.dumps({"name": "one", "region": "us-east-1", "search": _facts(wanted)}))
+
+    command = facesim_here("attach", tmp_path, "--region", "eu-west-1")
+
+    assert command.code == 2
+    assert f"--region has no meaning with {tmp_path}, a search, whose options say where its jobs run" in command.errors

@@ -25,6 +25,26 @@ def test_a_folder_for_checkpoints_is_the_same_from_wherever_a_run_continues(tmp_
     assert make_job(checkpoint_dir="").recovery.checkpoint_dir is None
 
 
+def test_a_home_folder_is_one_in_every_path_of_a_job(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "capacity.csv").write_text("0,add,a\n")
+    (tmp_path / "lifetimes.csv").write_text("hours\n2\n")
+    (tmp_path / "net.py").write_text("def build(context):\n    ...\n")
+    (tmp_path / "faults.toml").write_text('[[fault]]\nkind = "kill"\nat_step = 5\n')
+
+    job = make_job(
+        checkpoint_dir="~/kept", pretrained="~/start.keras", spot_trace="~/capacity.csv", model="~/net.py:build",
+        faults="~/faults.toml",
+    )  # fmt: skip
+
+    assert job.recovery.checkpoint_dir == str(tmp_path / "kept")
+    assert job.experiment.pretrained == str(tmp_path / "start.keras")
+    assert job.experiment.model.startswith(f"{tmp_path / 'net.py'}:build@")
+    assert job.spot.trace == str(tmp_path / "capacity.csv")
+    assert make_job(spot_lifetimes="~/lifetimes.csv").spot.lifetimes == str(tmp_path / "lifetimes.csv")
+    assert [fault.kind for fault in job.faults] == ["kill"]
+
+
 def test_none_means_the_default():
     assert make_job(epochs=None) == make_job()
 

@@ -150,6 +150,7 @@ class KubernetesBackend(Backend):
             directory=str(_run(target).directory),
             strategy=job.strategy.name,
             seed=job.experiment.seed,
+            tested_in_words=job.experiment.data_spec.tested_in_words,
             notes=tuple(dict.fromkeys([*troubles, *disruptions])),
             description=jobset,
         )

@@ -7,7 +7,6 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facesim.backends.kubernetes.manifests import GROUP, JOBSET_LABEL, PLURAL, STOPPED, VERSION
@@ -72,7 +71,7 @@ class Cluster:
         # Not `load_config`, which prints, and reads KUBECONFIG once.
         file = os.environ.get("KUBECONFIG") or "~/.kube/config"
         try:
-            if "KUBERNETES_SERVICE_HOST" in os.environ and not os.path.exists(Path(file).expanduser()):
+            if "KUBERNETES_SERVICE_HOST" in os.environ and not os.path.exists(os.path.expanduser(file)):
                 config.load_incluster_config(client_configuration=configuration)
             else:
                 config.load_kube_config(file, self._context, client_configuration=configuration)

@@ -68,12 +68,17 @@ def listed(summary: dict[str, Any], backend: str) -> Status:
 
 
 def _of_job(hyperparameters: dict[str, str]) -> dict[str, Any]:
-    """Strategy and seed, if it is a job of facesim's, and of one that can still be read."""
+    """What is asked of it, if it is a job of facesim's, and of one that can still be read."""
     try:
         job = job_of(hyperparameters)
     except (KeyError, ValueError, InputError):
         return {}
-    return {"strategy": job.strategy.name, "seed": job.experiment.seed}
+    experiment = job.experiment
+    return {
+        "strategy": job.strategy.name,
+        "seed": experiment.seed,
+        "tested_in_words": experiment.data_spec.tested_in_words,
+    }
 
 
 def _total_s(description: dict[str, Any]) -> float | None:
