@@ -276,11 +276,15 @@ class TrainingJobCreated(Event):
 
 
 class JobSetCreated(Event):
-    """The run is a JobSet of a Kubernetes cluster from now on."""
+    """The run is a JobSet of a Kubernetes cluster from now on: of the one at the address `server`, to which `context` of
+    the user's configuration led.
+    """
 
     event: Literal["jobset"] = "jobset"
     name: str
     namespace: str
+    context: str | None = None
+    server: str | None = None
 
 
 class PodPending(Event):
