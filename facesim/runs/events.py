@@ -169,6 +169,8 @@ class Checkpoint(Event):
 
 
 class CheckpointFailed(Event):
+    """A checkpoint could not be written; without a `step`, those of a host, `task`, could not be stored elsewhere."""
+
     event: Literal["checkpoint_failed"] = "checkpoint_failed"
     task: str | None = None
     step: int | None = None
