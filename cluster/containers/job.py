@@ -332,8 +332,8 @@ class ContainerJob:
             self._commands.put(command)  # it came while an interruption ended the hosts: it is still to be obeyed
 
     def _take_down(self) -> None:
-        """Remove this attempt's containers and network, its last checkpoints stored where they can be. Without effect the
-        second time.
+        """Remove this attempt's containers and network, once its last checkpoints are stored, or cannot be. Without
+        effect the second time.
         """
         if not self._containers:
             return

@@ -38,8 +38,8 @@ _STOP_EVERY_S = 3.0
 #: answers, or that credentials have expired, may last as long as it does.
 _DENIED_S = 900.0
 
-#: How much more room there has to be on a disk that was full until what did not fit is tried again, and how long until it
-#: is in any case: a download is paid for.
+#: How much more room there has to be on a disk that was full until what did not fit is tried again, and how long until
+#: it is in any case: a download is paid for.
 _ROOM_BYTES, _FULL_S = 1 << 24, 600.0
 
 #: Of several jobs at the same time one at a time asks the user.

@@ -278,7 +278,7 @@ class TrainingJobCreated(Event):
 
 
 class JobSetCreated(Event):
-    """The run is a JobSet of a Kubernetes cluster from now on: of the one at the address `server`, to which `context` of
+    """The run is a JobSet of a Kubernetes cluster from now on: of that at the address `server`, to which `context` of
     the user's configuration led.
     """
 
