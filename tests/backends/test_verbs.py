@@ -22,6 +22,7 @@ from facesim.cli import main
 from facesim.runs.claim import Claim
 from facesim.runs.directory import Run
 from facesim.spec.backends import BACKENDS
+from facesim.spec.job import make_job
 from tests.backends import held_run
 from tests.conftest import wait_until
 
@@ -348,6 +349,15 @@ def test_a_folder_of_runs_is_listed(hold, tmp_path, capsys):
     assert header.split()[:4] == ["run", "strategy", "backend", "state"]
     (row,) = [row.split() for row in rows if row.strip()]
     assert row[1:3] == ["ps-async", "docker"] and row[-1] == "team=faces"
+
+
+def test_runs_are_listed_by_their_names_as_they_are(tmp_path, capsys):
+    Run.create(tmp_path / "lr-[adam]:key:", make_job(strategy="single", tags=["team=[red]"], backend="docker"))
+
+    assert main(["list", str(tmp_path)]) == 0
+
+    _, row = capsys.readouterr().out.splitlines()
+    assert (row.split()[0], row.split()[-1]) == ("lr-[adam]:key:", "team=[red]")
 
 
 @pytest.mark.parametrize(

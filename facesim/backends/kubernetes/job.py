@@ -285,8 +285,8 @@ class JobSetJob(RemoteJob):
         yield from self._followed.ended(end.outcome, missing, end.reason)
 
     def _results(self, end: JobSetEnd, tick_s: float) -> Generator[Event | None, None, tuple[JobSetEnd, list[str]]]:
-        """Bring home what the hosts left, and let go of what is not needed there any more. Returns how the JobSet ended,
-        by what they left, and what is missing of that, in words.
+        """Bring home what the hosts left, and let go of what is not needed there any more. Returns how the JobSet
+        ended, by what they left, too, and what is missing of that, in words.
 
         Raises:
             LeftRunning, LostSight: the user does not wait for it, or it has been denied for long.

@@ -161,9 +161,7 @@ def kubernetes_job(
                 {
                     "name": group,
                     "replicas": 1,
-                    "template": {
-                        "spec": _indexed_job(job, count, _pod(job, name, group, kind, channels, checkpoints))
-                    },
+                    "template": {"spec": _indexed_job(job, count, _pod(job, name, group, kind, channels, checkpoints))},
                 }
                 for group, kind, count in _groups(job)
             ],
