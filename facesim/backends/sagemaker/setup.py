@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, count
 from string import digits
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -150,7 +150,8 @@ def _listed(statement: dict[str, Any], part: str) -> list[str]:
 def _free_sid(sid: str, statements: list[dict[str, Any]]) -> str:
     """The name of a statement, with a number where another of a policy has it: each has its own there."""
     taken = {statement.get("Sid") for statement in statements}
-    return next(name for name in (sid, *(f"{sid}{number}" for number in count(2))) if name not in taken)
+    numbered = (f"{sid}{number}" for number in count(2))
+    return next(name for name in chain([sid], numbered) if name not in taken)
 
 
 def _bucket(account: Account, wanted: Wanted) -> Iterator[Step]:
