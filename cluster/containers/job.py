@@ -13,6 +13,7 @@ What happens is reported as events, dictionaries with `time_unix_s` and `event`:
                 (those CPUs), cpu_s, memory_bytes, memory_percent, net_sent_bytes, net_received_bytes, disk_read_bytes,
                 disk_written_bytes (totals since the host's start)
     hung        task (the host), for_s, limit_s, silent, doing: it has used no processor for so long, and is killed
+    checkpoint_failed  task (the host), why: its checkpoints cannot be stored for now; told once until they can be
     host_ended  host, exit_code, oom (killed for want of memory)
     node_ended  the last one: outcome (completed, failed or stopped), state (the last of the states), reason (of a
                 failure: the host's, from /opt/ml/output/failure), host_exit_codes
@@ -216,6 +217,7 @@ class ContainerJob:
             self._enter(INTERRUPTED, f"{command.host} was killed" if command.name == "lost" else "")
             self._end_hosts(command.grace_s)
             self._take_down()
+            self._transfer.check_kept()  # the next attempt begins with them
             ended_meanwhile = self._wait_for_capacity(command.again_after_s)
             if ended_meanwhile:
                 command = ended_meanwhile
@@ -268,7 +270,7 @@ class ContainerJob:
             self._in_thread(self._follow, name, container)
             self._in_thread(self._sample, name, container)
         if self._transfer.has_checkpoints:
-            self._in_thread(self._transfer.keep_checkpoints, self._ended)
+            self._in_thread(self._transfer.keep_checkpoints, self._ended, self._not_kept)
 
     def _command(self, timeout_s: float | None) -> _Command:
         """The next command.
@@ -330,7 +332,9 @@ class ContainerJob:
             self._commands.put(command)  # it came while an interruption ended the hosts: it is still to be obeyed
 
     def _take_down(self) -> None:
-        """Remove this attempt's containers and network, its last checkpoints kept. Without effect the second time."""
+        """Remove this attempt's containers and network, once its last checkpoints are stored, or cannot be. Without
+        effect the second time.
+        """
         if not self._containers:
             return
         self._training_s += time.monotonic() - self._since
@@ -340,7 +344,6 @@ class ContainerJob:
             thread.join()
         self._threads.clear()
         self._containers.clear()
-        self._transfer.check_kept()
 
     def _wait_for_capacity(self, seconds: float) -> _Command | None:
         """Wait until there is capacity again; the command if the job is ended meanwhile."""
@@ -427,6 +430,9 @@ class ContainerJob:
                 self._tell("hung", task=host, silent=True, doing="supervising", **seconds)
                 container.signal("SIGKILL")
                 since_s = now_s
+
+    def _not_kept(self, host: str, why: str) -> None:
+        self._tell("checkpoint_failed", task=host, why=why)
 
     # Small things
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import tarfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -56,8 +56,11 @@ class Transfer:
         self._store.download(self._request["CheckpointConfig"]["S3Uri"], host.place / "checkpoints")
         self._kept[host.name] = _snapshot(host.place / "checkpoints")
 
-    def keep_checkpoints(self, ended: threading.Event) -> None:
-        """Upload what the hosts put into their checkpoint folders while they run, and once more at the end."""
+    def keep_checkpoints(self, ended: threading.Event, failed: Callable[[str, str], None]) -> None:
+        """Upload what the hosts put into their checkpoint folders while they run, and once more at the end.
+
+        `failed` is told the host, and why, when what it has cannot be stored: once until that goes well again.
+        """
         uri = self._request["CheckpointConfig"]["S3Uri"]
         while True:
             last = ended.wait(_SYNC_S)
@@ -69,8 +72,10 @@ class Transfer:
                         self._store.upload(folder, uri)
                     except FileNotFoundError:
                         continue  # renamed or removed meanwhile: next time
-                    except Exception as error:
-                        self._failures[host.name] = error  # such as a full disk, which may have room next time
+                    except Exception as error:  # such as a full disk, which may have room next time
+                        if host.name not in self._failures:
+                            failed(host.name, f"{type(error).__name__}: {error}")
+                        self._failures[host.name] = error
                         continue
                     self._kept[host.name] = now
                     self._failures.pop(host.name, None)

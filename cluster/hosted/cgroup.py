@@ -32,6 +32,25 @@ def used_cpu_s(cgroup: Path = _CGROUP) -> float | None:
             return None
 
 
+def free_memory_bytes(cgroup: Path = _CGROUP) -> int | None:
+    """What this container may still take of its memory; None where it has no limit. Files that it has read are let go
+    of when there is need, so what they take counts as free.
+    """
+    version_1 = cgroup / "memory"
+    for limit, used, files in (
+        (cgroup / "memory.max", cgroup / "memory.current", "inactive_file"),
+        (version_1 / "memory.limit_in_bytes", version_1 / "memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        try:
+            limit_bytes, used_bytes = (int(file.read_text(encoding="utf-8")) for file in (limit, used))
+            statistics = (limit.parent / "memory.stat").read_text(encoding="utf-8")
+            held = dict(line.split() for line in statistics.splitlines())
+            return max(0, limit_bytes - used_bytes + int(held.get(files, 0)))
+        except (OSError, ValueError):  # the other version, or no limit: "max"
+            continue
+    return None
+
+
 def _quota(cgroup: Path) -> float | None:
     try:
         quota, period = (cgroup / "cpu.max").read_text(encoding="utf-8").split()  # version 2

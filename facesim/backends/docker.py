@@ -26,7 +26,7 @@ from facesim.runs.directory import Run
 from facesim.runs.events import Event, FaultDone, MachineDivided, NodeEnded, StateEntered, event_of
 from facesim.runs.states import Outcome
 from facesim.spec.job import Job
-from facesim.util.errors import InputError
+from facesim.util.errors import DiskFull, InputError
 
 #: Stands where an account's role and bucket would: nothing here asks for the one or looks into the other.
 _ROLE, _BUCKET = "arn:aws:iam::000000000000:role/nobody", "this-machine"
@@ -159,7 +159,7 @@ class DockerExecution:
             (scratch / name).mkdir(parents=True, exist_ok=True)
             try:
                 unpack(archive, scratch / name)
-            except AwsError as error:
+            except (AwsError, DiskFull) as error:
                 missing.append(str(error))
         collect_results(scratch / "output", scratch / "model", self._run)
         return missing

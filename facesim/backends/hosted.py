@@ -46,7 +46,7 @@ _PREPARED = "/tmp/facesim"
 #: How often a host says how far it is in preparing data.
 _PROGRESS_EVERY_S = 15.0
 
-#: The folder beside the checkpoints that holds each host's samples.
+#: The folder beside the checkpoints that holds each host's samples, and the faults that came there.
 KEPT = "recorded"
 
 #: The file beside them that says that the first host of a job has ended, which a host that starts later can find.
@@ -98,8 +98,9 @@ def plan(contract: Contract) -> HostWork:
         )
         for role, index in mine
     ]
-    kept = _kept_samples(run, checkpoints / KEPT, host)
-    done = _Done(checkpoints / KEPT / host / "faults.txt")
+    place = _place(contract)
+    kept = _kept_samples(run, checkpoints / KEPT, host, place)
+    done = _Done(checkpoints / KEPT / place / "faults.txt")
     first_host = topology.addresses["chief"][0].rsplit(":", 1)[0]
     leader = "chief-0"
     ended = checkpoints / KEPT / _ENDED
@@ -163,16 +164,24 @@ def _folders(job: Job, channels: Mapping[str, Path]) -> dict[str, Path]:
     return {**channels, DATA: data.directory}
 
 
-def _kept_samples(run: Run, kept: Path, host: str) -> Kept:
+def _place(contract: Contract) -> str:
+    """What this host is called each time that its run goes on; Kubernetes calls hosts by the name of their job."""
+    host = contract.current_host
+    places = (f"{group}-{members.index(host)}" for group, members in contract.groups.items() if host in members)
+    return next(places, host)
+
+
+def _kept_samples(run: Run, kept: Path, host: str, place: str) -> Kept:
     """Go on with what was recorded here before an interruption, and let what is recorded outlive the next: copied to
     the checkpoints' folder, which comes back.
 
     That folder is all hosts' together. What others recorded is let go of, so that it is never put back over newer.
     """
     for folder in kept.glob("*"):
-        if folder.is_dir() and folder.name != host:
+        if folder.is_dir() and folder.name not in (host, place):
             shutil.rmtree(folder)
-    (kept / host).mkdir(parents=True, exist_ok=True)
+    for name in (host, place):
+        (kept / name).mkdir(parents=True, exist_ok=True)
     samples = Kept(run.metrics, kept / host)
     samples.restore()
     return samples

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import select
 import sys
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from threading import Lock
@@ -26,7 +27,8 @@ from facesim.runs.events import (
     Submitted,
     TrainingJobCreated,
 )
-from facesim.util.errors import FacesimError, Lost, StillRunning
+from facesim.util.disk import free_bytes
+from facesim.util.errors import DiskFull, FacesimError, Lost, StillRunning
 
 #: Between SIGTERM and SIGKILL.
 GRACE_S = 120.0
@@ -35,6 +37,10 @@ _STOP_EVERY_S = 3.0
 #: How long it may be denied to describe the job, or to give its results, before following is given up. That nobody
 #: answers, or that credentials have expired, may last as long as it does.
 _DENIED_S = 900.0
+
+#: How much more room there has to be on a disk that was full until what did not fit is tried again, and how long until
+#: it is in any case: a download is paid for.
+_ROOM_BYTES, _FULL_S = 1 << 24, 600.0
 
 #: Of several jobs at the same time one at a time asks the user.
 _ASKING = Lock()
@@ -90,6 +96,11 @@ class RemoteJob(ABC):
     def is_ending(self) -> bool:
         """Whether the user does not want it any more."""
         return self._interrupted or self._killed
+
+    @property
+    def _is_left(self) -> bool:
+        """Whether the user does not wait for it any more; who has it stopped does, until it is to end at once."""
+        return self._killed or (self._interrupted and not self._stopping)
 
     def stop(self) -> None:
         self._interrupted = True
@@ -151,6 +162,16 @@ class RemoteJob(ABC):
         yield from self._reach.failed(what, error)
         if what in ("describe", "results") and self._reach.denied_s(what) > _DENIED_S:
             raise self._lost(str(error))
+
+    def _until_tried_again(self, error: FacesimError, wait_s: float, tick_s: float) -> Iterator[None]:
+        """Wait until what failed is to be tried again, or the user does not wait for it any more."""
+        full, before_bytes = isinstance(error, DiskFull), free_bytes(self._run.directory)
+        until_s = time.monotonic() + (_FULL_S if full else wait_s)
+        while time.monotonic() < until_s and not self._is_left:
+            if full and free_bytes(self._run.directory) > before_bytes + _ROOM_BYTES:
+                return
+            yield None
+            time.sleep(min(tick_s, wait_s))
 
     def _lost(self, why: str) -> StillRunning:
         """`LeftRunning`, which ends the study, if the user asked for an end; else `LostSight`: the study continues."""

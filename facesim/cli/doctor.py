@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from cluster.hosted.cgroup import available_cpus, free_memory_bytes
 from cluster.surroundings import python, without_settings
 from facesim.backends.base import Finding as Check
 from facesim.spec.frameworks import FRAMEWORKS, TENSORFLOW
@@ -35,17 +36,22 @@ def _python() -> Iterator[Check]:
 
 
 def _machine() -> Iterator[Check]:
-    cores, memory = psutil.cpu_count(), psutil.virtual_memory()
+    """What this process may use of the machine, which may be a part of it: a container, `taskset`."""
+    cores, free_bytes = available_cpus(), free_memory_bytes()
     yield Check(
         "cores",
         "ok" if cores > 1 else "note",
-        f"{cores}" + ("" if cores > 1 else "; with one, a local cluster shares it and can only be slower"),
+        f"{cores:g}"
+        + ("" if cores > 1 else "; with no more than one, a local cluster shares it and can only be slower"),
     )
-    enough = memory.available > 4e9
+    memory_bytes = psutil.virtual_memory().available
+    if free_bytes is not None:
+        memory_bytes = min(memory_bytes, free_bytes)
+    enough = memory_bytes > 4e9
     yield Check(
         "memory",
         "ok" if enough else "note",
-        f"{memory.available / 1e9:.1f} GB available"
+        f"{memory_bytes / 1e9:.1f} GB available"
         + ("" if enough else "; the default cluster needs about 2 GB, larger models more"),
     )
 

@@ -82,7 +82,7 @@ def console(stderr: bool = False) -> Console:
         def on_broken_pipe(self) -> None:
             raise  # noqa: PLE0704 - called where the error is handled; rich itself would end the process here
 
-    return Output(stderr=stderr)
+    return Output(stderr=stderr, emoji=False)  # what is shown is data
 
 
 def in_colour() -> bool | None:

@@ -73,7 +73,7 @@ def replay(
 
     def began(seed: int) -> None:
         if not as_json:
-            console().print(f"replaying {strategy}, seed {seed}", highlight=False)
+            console().print(f"replaying {strategy}, seed {seed}", markup=False, highlight=False)
 
     with signals_interrupt(), tempfile.TemporaryDirectory(prefix="facesim-replay-") as folder:
         forecast = forecast_accuracy(

@@ -141,12 +141,13 @@ def _show_list(statuses: list[Status], nothing: str, as_json: bool) -> None:
 
 def _print_table(statuses: list[Status]) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
     for heading in ("run", "strategy", "backend", "state", "accuracy", "time", "began", "tags"):
         table.add_column(heading, justify="right" if heading in ("accuracy", "time") else "left", no_wrap=True)
     for run_status in statuses:
-        table.add_row(
+        cells = (
             run_status.name,
             run_status.strategy or "",
             run_status.backend,
@@ -156,6 +157,7 @@ def _print_table(statuses: list[Status]) -> None:
             _moment(run_status.began_unix_s),
             " ".join(f"{key}={value}" for key, value in run_status.tags.items()),
         )
+        table.add_row(*map(Text, cells))  # as they are: brackets would be markup
     with writing():
         shown = console()
         if not shown.is_terminal:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from facesim.forecast.profile_data import Profile
 from facesim.profiling.profile import Silent, Watcher
@@ -66,7 +67,8 @@ class _Live(_Lines):
             self._display.start()
         line = Table.grid(padding=(0, 1))
         minutes, seconds = divmod(round(time.monotonic() - self._begin), 60)
-        line.add_row(ProgressBar(total=1.0, completed=self._share, width=30), self._text, f"{minutes}:{seconds:02d}")
+        bar = ProgressBar(total=1.0, completed=self._share, width=30)
+        line.add_row(bar, Text(self._text), f"{minutes}:{seconds:02d}")
         self._display.update(line, refresh=True)
 
     def close(self) -> None:

@@ -169,6 +169,8 @@ class Checkpoint(Event):
 
 
 class CheckpointFailed(Event):
+    """A checkpoint could not be written; without a `step`, those of a host, `task`, could not be stored elsewhere."""
+
     event: Literal["checkpoint_failed"] = "checkpoint_failed"
     task: str | None = None
     step: int | None = None
@@ -276,11 +278,15 @@ class TrainingJobCreated(Event):
 
 
 class JobSetCreated(Event):
-    """The run is a JobSet of a Kubernetes cluster from now on."""
+    """The run is a JobSet of a Kubernetes cluster from now on: of that at the address `server`, to which `context` of
+    the user's configuration led.
+    """
 
     event: Literal["jobset"] = "jobset"
     name: str
     namespace: str
+    context: str | None = None
+    server: str | None = None
 
 
 class PodPending(Event):

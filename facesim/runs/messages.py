@@ -71,6 +71,11 @@ def _(event: events.NotConnected) -> str:
 
 @in_words.register
 def _(event: events.CheckpointFailed) -> str:
+    if event.step is None:  # it was written, and could not be copied from where it was
+        return (
+            f"the checkpoints of {event.task} could not be stored: {event.why}; until they are, the run can go on from "
+            "older ones alone"
+        )
     return f"a checkpoint could not be written: {event.why}; training continues"
 
 

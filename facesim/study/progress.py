@@ -196,7 +196,7 @@ def _tasks(course: _Course) -> Table:
     for heading in ("task", "CPU % of host", "memory MB"):
         tasks.add_column(heading, justify="left" if heading == "task" else "right", style="dim")
     for name, values in sorted(course.tasks.items()):
-        tasks.add_row(name, f"{values['cpu_percent']:.0f}", f"{values['memory_bytes'] / 1e6:.0f}")
+        tasks.add_row(Text(name), f"{values['cpu_percent']:.0f}", f"{values['memory_bytes'] / 1e6:.0f}")
     return tasks
 
 

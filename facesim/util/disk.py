@@ -15,6 +15,9 @@ from facesim.util.errors import DiskFull
 #: No room on the disk; no room within the user's share of it; no room within the limit of a file's size (`ulimit -f`).
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
+#: What to do where what did not fit is tried again.
+MAKE_ROOM = "make room there"
+
 _RESERVE_BYTES = 256 * 1024
 _RESERVE = ".reserve"
 

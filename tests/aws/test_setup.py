@@ -54,6 +54,39 @@ def test_setup_shows_what_is_missing_makes_it_and_is_content_the_next_time(endpo
     assert [rule["Filter"]["Prefix"] for rule in rules] == ["facesim/checkpoints/", "facesim/"]
 
 
+def allowed(account) -> dict[str, dict[str, list[str]]]:
+    """What training jobs may do: by the statement's name, its lists."""
+    policy = account.client("iam").get_role_policy(RoleName="facesim-training", PolicyName="facesim")
+    return {
+        statement["Sid"]: {
+            part: [statement[part]] if isinstance(statement[part], str) else statement[part]
+            for part in ("Action", "Resource")
+        }
+        for statement in policy["PolicyDocument"]["Statement"]
+    }
+
+
+def test_setup_of_another_region_bucket_prefix_network_or_key_takes_nothing_from_the_first(endpoint, account, capsys):
+    first = ("--vpc", "--kms-key", "alias/faces")
+    assert main(["aws", "setup", "--yes", *first]) == 0
+    before = allowed(account)
+
+    assert main(["aws", "setup", "--yes", "--region", "eu-west-1", "--bucket", "mine", "--prefix", "team"]) == 0
+    assert main(["aws", "setup", "--yes", "--kms-key", "alias/voices"]) == 0
+
+    after = allowed(account)
+    for sid, lists in before.items():
+        for part, listed in lists.items():
+            assert set(listed) <= set(after[sid][part]), sid
+    assert "arn:aws:s3:::mine/team/*" in after["DataCheckpointsAndResults"]["Resource"]
+    assert "arn:aws:ecr:eu-west-1:123456789012:repository/facesim" in after["Image"]["Resource"]
+    assert after.keys() - before.keys() == {"Key2", "KeyForVolumes2"}  # on other terms: of another alias
+    capsys.readouterr()
+    for again in (first, (), ("--region", "eu-west-1", "--bucket", "mine", "--prefix", "team")):
+        main(["aws", "setup", *again])
+        assert "allow the role" not in capsys.readouterr().out
+
+
 def test_setup_keeps_rules_that_others_gave_the_bucket(endpoint, account, capsys):
     s3 = account.client("s3")
     s3.create_bucket(Bucket=BUCKET)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 
 from facesim.backends.sagemaker.session import Account, AwsError
 from facesim.backends.sagemaker.storage import Sent, create_bucket, have_bucket, prune_checkpoints, unpack, upload
-from facesim.util.errors import InputError
+from facesim.util.errors import DiskFull, InputError
 
 
 def archive(path: Path, *members: tarfile.TarInfo, content: bytes = b"harm") -> Path:
@@ -77,6 +78,19 @@ def test_an_archive_that_would_fill_the_disk_is_refused_before_it_does(tmp_path)
         unpack(tmp_path / "a.tar.gz", tmp_path / "out")
 
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_an_archive_for_which_there_is_no_room_now_is_not_called_damaged(tmp_path, monkeypatch, largest_file):
+    made = archive(tmp_path / "a.tar.gz", member("a"), content=os.urandom(100_000))
+    usage = shutil.disk_usage(tmp_path)
+
+    with monkeypatch.context() as nearly_full:
+        nearly_full.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+        with pytest.raises(DiskFull, match="no room left in .*out: 0.0 MB are free on its disk; make room there"):
+            unpack(made, tmp_path / "out")
+    largest_file(1000)
+    with pytest.raises(DiskFull, match="no room left in .*out: .*ulimit -f.*; make room there"):
+        unpack(made, tmp_path / "out")
 
 
 def test_a_header_that_would_fill_the_memory_is_refused(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import threading
 from dataclasses import replace
@@ -215,6 +216,27 @@ def test_results_that_did_not_come_home_whole_are_told(
     assert run.result()["state"] == RunState.FAILED
     assert f"{name}.tar.gz" in run.result()["failure"]
     assert f"{name}.tar.gz" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_results_for_which_there_is_no_room_here_stay_there_until_there_is(
+    endpoint, job, inputs, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("facesim.backends.remote_job._FULL_S", 0.1)
+    usage = shutil.disk_usage
+
+    def on(event):
+        if event.get("state") == "Completed":
+            monkeypatch.setattr(shutil, "disk_usage", lambda place: usage(place)._replace(free=0))
+        elif event["event"] == "out_of_reach":
+            monkeypatch.setattr(shutil, "disk_usage", usage)
+
+    run, execution = submit(job, tmp_path / "one", inputs)
+    events = follow(run, execution, on)
+
+    (why,) = messages(events, "results")
+    assert "there is no room left in" in why
+    assert (events[-1]["outcome"], run.model_file.exists()) == ("completed", True)
 
 
 def spoil(endpoint, account, monkeypatch, file: str, harm: str) -> None:

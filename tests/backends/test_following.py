@@ -16,7 +16,7 @@ from facesim.runs.states import RunState
 from facesim.spec.job import make_job
 from facesim.study.job_pool import JobPool, Place
 from facesim.study.runner import attach
-from facesim.util.errors import FacesimError
+from facesim.util.errors import DiskFull, FacesimError
 from tests.support.executions import Completes, interrupt
 
 
@@ -67,6 +67,15 @@ class Remote(RemoteJob):
 
     def _cancel(self):
         pass
+
+
+def test_what_did_not_fit_is_tried_again_once_there_is_room(run, monkeypatch):
+    waiting = Remote(run, Reach((), FacesimError, lambda: None), "stop")._until_tried_again(DiskFull("full"), 0.0, 0.0)
+    usage = shutil.disk_usage
+
+    assert next(waiting) is None
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage(place)._replace(free=usage(place).free + 10**9))
+    assert list(waiting) == []
 
 
 def test_what_a_host_printed_is_told_whatever_the_clocks_of_others_say(run):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.hosted.contract import Contract
+from cluster.hosted.contract import Contract, HostWork
 from facesim.backends.hosted import plan
 from facesim.backends.training_job import job_json
 from facesim.data.prepared import FACTS_FILE, PreparedData
@@ -118,6 +118,28 @@ def test_what_a_host_recorded_before_an_interruption_is_there_again_and_that_of_
 
     assert (work.kept.source / "sockets.jsonl").read_text() == '{"host": "algo-2"}\n'
     assert [path.name for path in (checkpoints / "recorded").iterdir()] == ["algo-2"]
+
+
+def test_a_fault_that_comes_once_does_not_come_again_in_another_jobset_of_the_run(contract, tmp_path):
+    """Whose hosts are called by its name."""
+    (tmp_path / "checkpoints").mkdir()
+    faults = [
+        {"kind": "kill", "target": "worker-0", "at_step": 3},
+        {"kind": "kill", "target": "chief-0", "per_minute": 1},
+    ]
+
+    def work(jobset: str) -> HostWork:
+        hosts = tuple(f"{jobset}-worker-0-{number}.{jobset}" for number in range(2))
+        given = contract("algo-1", tmp_path / "checkpoints", jobset, faults=faults)
+        return plan(replace(given, current_host=hosts[0], hosts=hosts, groups={"worker": hosts}))
+
+    first = work("facesim-one")
+    first.record("fault", number=0, kind="kill", target="worker-0")
+    (first.kept.source / "sockets.jsonl").write_text("{}\n")
+    second = work("facesim-one-again1")
+
+    assert [[fault.number for fault in one.plan.faults] for one in (first, second)] == [[0, 1], [1]]
+    assert not list(second.kept.source.glob("*"))  # of the first: it is home, by the name of the host that recorded it
 
 
 def test_a_variable_names_the_host_where_all_hosts_are_given_the_same_files(contract, tmp_path, monkeypatch):

@@ -369,6 +369,15 @@ def test_a_folder_of_runs_is_listed(hold, tmp_path, capsys):
     assert row[1:3] == ["ps-async", "docker"] and row[-1] == "team=faces"
 
 
+def test_runs_are_listed_by_their_names_as_they_are(tmp_path, capsys):
+    Run.create(tmp_path / "lr-[adam]:key:", make_job(strategy="single"))
+
+    assert main(["list", str(tmp_path)]) == 0
+
+    _, row = capsys.readouterr().out.splitlines()
+    assert row.split()[0] == "lr-[adam]:key:"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

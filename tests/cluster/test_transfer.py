@@ -1,4 +1,4 @@
-"""Checkpoints that cannot be stored are tried again, and are missing from no job that is said to have completed."""
+"""Checkpoints that cannot be stored are tried again, and told; no attempt begins without them."""
 
 from __future__ import annotations
 
@@ -30,35 +30,39 @@ class Store:
         self.names |= {path.name for path in directory.iterdir()}
 
 
-def kept(store: Store, place: Path, monkeypatch: pytest.MonkeyPatch, tries: int) -> transfer.Transfer:
-    """What has kept a host's checkpoint, with so many tries before the host ended."""
+def kept(
+    store: Store, place: Path, monkeypatch: pytest.MonkeyPatch, tries: int
+) -> tuple[transfer.Transfer, list[tuple[str, str]]]:
+    """What has kept a host's checkpoint, with so many tries before the host ended, and the failures that it told."""
     monkeypatch.setattr(transfer, "_SYNC_S", 0.01)
     host = Host("algo-1", "ml.m5.large", "", place)
     (place / "checkpoints").mkdir()
     keeper = transfer.Transfer({"CheckpointConfig": {"S3Uri": "s3://checkpoints"}}, store, place, [host])
     keeper.restore_checkpoints(host)
     (place / "checkpoints" / "checkpoint-1.npz").write_bytes(b"all of it")
-    ended = threading.Event()
-    thread = threading.Thread(target=keeper.keep_checkpoints, args=(ended,))
+    ended, told = threading.Event(), []
+    thread = threading.Thread(target=keeper.keep_checkpoints, args=(ended, lambda host, why: told.append((host, why))))
     thread.start()
     for _ in range(tries):
         assert store.tried.acquire(timeout=60)
     ended.set()
     thread.join(10)
     assert not thread.is_alive()
-    return keeper
+    return keeper, told
 
 
 def test_a_checkpoint_that_cannot_be_stored_is_tried_again(tmp_path, monkeypatch):
     store = Store(failing=2)
 
-    kept(store, tmp_path, monkeypatch, tries=3).check_kept()
+    keeper, told = kept(store, tmp_path, monkeypatch, tries=3)
 
+    keeper.check_kept()
     assert store.names == {"checkpoint-1.npz"}
+    assert told == [("algo-1", "OSError: [Errno 28] No space left on device")]
 
 
 def test_a_checkpoint_that_was_never_stored_is_an_error(tmp_path, monkeypatch):
-    keeper = kept(Store(failing=1_000_000), tmp_path, monkeypatch, tries=1)
+    keeper, _ = kept(Store(failing=1_000_000), tmp_path, monkeypatch, tries=1)
 
     with pytest.raises(EngineError, match="checkpoints of algo-1 could not be stored: OSError.*No space left"):
         keeper.check_kept()

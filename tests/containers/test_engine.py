@@ -279,6 +279,33 @@ def test_an_interrupted_job_starts_again_with_its_checkpoints(play):
     assert values_of(played.events, "state", "attempt") == [1] * 4 + [2] * 5
 
 
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_what_a_job_leaves_comes_home_though_its_checkpoints_cannot_be_stored(play, tmp_path, interrupted):
+    (tmp_path / "store" / "bucket").mkdir(parents=True)
+    (tmp_path / "store" / "bucket" / "checkpoints").write_text("a file where a folder should be")
+
+    played = play(
+        f"""
+        import time
+        open("/opt/ml/checkpoints/checkpoint-1.npz", "w").write("all of it")
+        open("/opt/ml/model/model.txt", "w").write("a model")
+        print("saved")
+        time.sleep({60 if interrupted else 0})
+        """,
+        on=when_it_says("saved", lambda job: job.interrupt(0.0) if interrupted else None),
+        CheckpointConfig=checkpoints(),
+    )
+
+    (failed,) = named(played.events, "checkpoint_failed")
+    assert failed["task"] == "algo-1" and "Exists" in failed["why"]
+    if interrupted:  # the next attempt would begin without them
+        assert played.end["outcome"] == "failed" and "checkpoints of algo-1 could not be stored" in played.end["reason"]
+    else:
+        assert played.end["outcome"] == "completed"
+        with tarfile.open(played.store.folder(f"s3://bucket/jobs/{NAME}/output") / "model.tar.gz") as archive:
+            assert archive.getnames() == ["model.txt"]
+
+
 def test_without_notice_a_job_has_what_was_kept_before(play):
     played = play(
         COUNTS_ITS_ATTEMPTS,

@@ -90,6 +90,14 @@ class TestCluster:
         )
         threading.Thread(target=self._server.serve_forever, args=[0.02], daemon=True).start()
 
+    def switch(self, other: TestCluster) -> None:
+        """Let the user's configuration name another cluster, too, and use that: `kubectl config use-context other`."""
+        configuration = yaml.safe_load(self.kubeconfig.read_text())
+        configuration["clusters"].append({"name": "other", "cluster": {"server": other.url}})
+        configuration["contexts"].append({"name": "other", "context": {"cluster": "other", "user": "me"}})
+        configuration["current-context"] = "other"
+        self.kubeconfig.write_text(yaml.safe_dump(configuration))
+
     def stop(self) -> None:
         """End all pods, and stop answering."""
         for jobset in list(self.jobsets.values()):

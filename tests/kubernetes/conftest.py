@@ -41,6 +41,14 @@ def cluster(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture
+def other(cluster: TestCluster, tmp_path: Path) -> Iterator[TestCluster]:
+    """Another cluster, which the user's configuration does not name before `cluster.switch(other)`."""
+    other = TestCluster(tmp_path / "other-cluster", Script())
+    yield other
+    other.stop()
+
+
+@pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """S3 with a bucket, for the client and for what runs in pods."""
     pytest.importorskip("moto")

@@ -92,6 +92,6 @@ class ScriptedHost:
             container.message[0].write_text(self._script.fails_with)
             return 1
         if is_first:
-            write_json(output / "outcome.json", OUTCOME)
+            write_json(output / "outcome.json", OUTCOME | {"stopped": self._stop.is_set()})
             (container.folder("/opt/ml/model") / "model.keras").write_bytes(b"a model")
         return 143 if self._stop.is_set() else 0

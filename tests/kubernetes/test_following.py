@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from facesim.backends.base import LeftRunning, Target
+from facesim.backends.base import Cancelled, LeftRunning, Target
+from facesim.backends.kubernetes.job import end_state
 from facesim.metrics.files import read_samples
 from facesim.runs.directory import Run
 from facesim.runs.records import TaskOutcome
+from facesim.runs.states import Outcome
 from facesim.spec.backends import BACKENDS
+from facesim.util.errors import InputError
 from tests.aws.hosts import OUTCOME
 from tests.conftest import wait_until
 from tests.kubernetes.conftest import a_job
@@ -243,3 +250,189 @@ def test_what_pods_printed_that_are_gone_is_kept_when_their_job_is_followed_agai
 
     assert "attempt 0" in log.with_name(f"{log.stem}-earlier1.log").read_text()
     assert "attempt 1" in log.read_text() and "attempt 0" not in log.read_text()
+
+
+def entering(state: str, act: Callable[[], Any]) -> Callable[[Any], None]:
+    """Do it when the run enters a state."""
+
+    def on(event: Any) -> None:
+        if event["event"] == "state" and event["state"] == state:
+            act()
+
+    return on
+
+
+def left_in_training(job, place, inputs, meanwhile=lambda: None) -> tuple[Run, Target]:
+    """A run whose job trains on while nobody follows it."""
+    run, execution = submit(job, place, inputs)
+
+    def leave() -> None:
+        meanwhile()
+        execution.stop()
+
+    with pytest.raises(LeftRunning):
+        follow(run, execution, entering("Training", leave))
+    run.claim.release()
+    run = Run.open(run.directory)
+    return run, Target(job.backend, run.id, run)
+
+
+def complete_and_remove(cluster, script) -> None:
+    """What the cluster does with a job that has completed, once it was kept for its time."""
+    script.until.set()
+    jobset = cluster.jobsets["facesim-one"]
+    wait_until(lambda: end_state(jobset.document) is Outcome.COMPLETED)
+    jobset.delete()
+
+
+def test_a_run_keeps_to_the_cluster_that_it_was_made_in(cluster, other, faces, inputs, tmp_path, script):
+    script.until = threading.Event()
+    job = a_job(faces, on_interrupt="leave")
+    run, target = left_in_training(job, tmp_path / "one", inputs, lambda: cluster.switch(other))
+    where = job.backend.open()
+
+    there = rf"was made in the cluster at {re.escape(cluster.url)}: .* give --kube-context test, or start a new run"
+    with pytest.raises(InputError, match=there):
+        where.render(job, run.directory, inputs)
+    by_name = a_job(faces, kube_context="test")
+    with pytest.raises(InputError, match="continues in the cluster: `facesim attach"):
+        where.render(by_name, run.directory, inputs)
+    assert where.can_follow(target)
+    assert where.status(target).state == "Training"
+    assert next(where.logs(target)).source == "facesim-one-worker-0-0.facesim-one"
+    assert where.cancel(target) == Cancelled("facesim-one", "Stopping", ended=False)
+    events = follow(run, where.attach(target, tmp_path).execution)
+
+    assert events[-1]["outcome"] == "stopped"
+    assert run.model_file.exists()
+
+
+def test_who_follows_a_job_stays_with_its_cluster_when_there_are_new_credentials(
+    cluster, other, job, inputs, tmp_path, script
+):
+    script.until = threading.Event()
+
+    def on(event: Any) -> None:
+        if event["event"] == "state" and event["state"] == "Training":
+            cluster.refusals[("GET", "jobsets")] = (401, "Unauthorized")
+        elif event["event"] == "out_of_reach":
+            cluster.switch(other)
+            cluster.refusals.clear()
+            script.until.set()
+
+    events = follow(*submit(job, tmp_path / "one", inputs), on)
+
+    assert named(events, "out_of_reach")
+    assert events[-1]["outcome"] == "completed"
+
+
+def test_a_context_that_leads_to_another_cluster_now_does_not_make_a_job_one_that_is_gone(
+    cluster, other, faces, inputs, tmp_path, script
+):
+    script.until = threading.Event()
+    job = a_job(faces, on_interrupt="leave")
+    _, target = left_in_training(job, tmp_path / "one", inputs)
+    cluster.kubeconfig.write_text(cluster.kubeconfig.read_text().replace(cluster.url, other.url))
+    where = job.backend.open()
+
+    for ask in (where.status, where.cancel, where.can_follow, lambda target: where.attach(target, tmp_path)):
+        with pytest.raises(InputError, match=f"made in the cluster at {cluster.url}, and the context test leads to"):
+            ask(target)
+
+
+def test_what_is_not_in_the_cluster_any_more_has_not_ended_for_that(cluster, faces, inputs, tmp_path, script):
+    script.until = threading.Event()
+    job = a_job(faces, on_interrupt="leave")
+    run, target = left_in_training(job, tmp_path / "one", inputs)
+    cluster.jobsets["facesim-one"].delete(grace_s=0)
+    where = job.backend.open()
+
+    gone = "is not in the cluster any more: .*; `facesim attach .*one` brings home what it left"
+    with pytest.raises(InputError, match=gone):
+        where.cancel(target)
+    with pytest.raises(InputError, match=gone):
+        where.render(job, run.directory, inputs)
+    (note,) = where.status(target).notes
+    assert re.search(gone, note)
+    events = follow(run, where.attach(target, tmp_path).execution)
+
+    assert (events[-1]["outcome"], "was deleted" in events[-1]["reason"]) == ("failed", True)
+    assert where.render(job, run.directory, inputs).name == "facesim-one-again1"
+    assert not where.can_follow(target)
+
+
+@pytest.mark.parametrize("followed", [True, False])
+def test_a_job_whose_jobset_was_removed_before_anybody_looked_has_completed(
+    cluster, faces, inputs, tmp_path, script, followed
+):
+    script.until = threading.Event()
+    job = a_job(faces, on_interrupt="leave")
+    if followed:
+        run, execution = submit(job, tmp_path / "one", inputs)
+        events = follow(run, execution, entering("Training", lambda: complete_and_remove(cluster, script)))
+    else:
+        run, target = left_in_training(job, tmp_path / "one", inputs)
+        complete_and_remove(cluster, script)
+        where = job.backend.open()
+        assert where.can_follow(target)
+        events = follow(run, where.attach(target, tmp_path).execution)
+
+    assert (states(events)[-1], events[-1]["outcome"]) == ("Completed", "completed")
+    assert run.model_file.read_bytes() == b"a model"
+    assert not (cluster.claim / "facesim" / "checkpoints" / "facesim-one").exists()
+
+
+def test_results_that_wait_for_the_pod_that_fetches_them_can_be_left(cluster, job, inputs, tmp_path):
+    run, execution = submit(job, tmp_path / "one", inputs)
+
+    def on(event: Any) -> None:
+        if event["event"] == "state" and event["state"] == "Uploading":
+            cluster.trouble = ("Unschedulable", "0/3 nodes are available: 3 Insufficient cpu.")
+        elif event["event"] == "pod_pending":
+            execution.stop()
+
+    with pytest.raises(LeftRunning, match="what it left is not here yet.*facesim attach"):
+        follow(run, execution, on)
+    cluster.trouble = None
+    run.claim.release()
+
+    target = Target(job.backend, run.id, Run.open(run.directory))
+    events = follow(run, job.backend.open().attach(target, tmp_path).execution)
+    assert events[-1]["outcome"] == "completed"
+
+
+def test_an_interrupt_that_comes_as_a_job_ends_does_not_keep_its_results_from_coming_home(
+    cluster, job, inputs, tmp_path
+):
+    run, execution = submit(job, tmp_path / "one", inputs)
+
+    events = follow(run, execution, entering("Uploading", execution.stop))
+
+    assert events[-1]["outcome"] == "completed"
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_results_for_which_there_is_no_room_here_stay_there_until_there_is(
+    cluster, job, inputs, tmp_path, monkeypatch, left
+):
+    monkeypatch.setattr("facesim.backends.remote_job._FULL_S", 0.1)
+    usage = shutil.disk_usage
+    run, execution = submit(job, tmp_path / "one", inputs)
+
+    def on(event: Any) -> None:
+        if event["event"] == "state" and event["state"] == "Uploading":
+            monkeypatch.setattr(shutil, "disk_usage", lambda place: usage(place)._replace(free=0))
+        elif event["event"] == "out_of_reach":
+            assert event["what"] == "results" and "there is no room left in" in event["why"]
+            monkeypatch.setattr(shutil, "disk_usage", usage)
+            if left:
+                execution.stop()
+
+    if left:
+        with pytest.raises(LeftRunning, match="there is no room left.*facesim attach"):
+            follow(run, execution, on)
+        assert any((cluster.claim / "facesim" / "jobs").iterdir())
+    else:
+        events = follow(run, execution, on)
+        assert named(events, "out_of_reach")
+        assert (events[-1]["outcome"], run.model_file.exists()) == ("completed", True)

@@ -74,6 +74,24 @@ def test_every_pod_is_told_its_name_and_all_hosts(folders):
     )
 
 
+@pytest.mark.parametrize("storage", [{}, {"storage": "s3://a-bucket/team"}])
+def test_a_host_finds_what_it_kept_when_its_run_goes_on_as_another_jobset(folders, storage):
+    job = make_job(backend="kubernetes", strategy="ps-async", ps_instance_type="ml.m5.large", **storage)
+
+    def kept(name: str) -> list[str]:
+        jobset = kubernetes_job(job, name, folders, checkpoints="checkpoints/one").documents[0]
+        pods = [group["template"]["spec"]["template"]["spec"] for group in jobset["spec"]["replicatedJobs"]]
+        mounts = [mount for pod in pods for mount in pod["containers"][0]["volumeMounts"]]
+        fetched = [folder for pod in pods for one in pod.get("initContainers", [])[:1] for folder in one["command"]]
+        return [
+            *(mount["subPathExpr"] for mount in mounts if mount["mountPath"] == "/opt/ml/checkpoints/recorded"),
+            *(f"facesim/{folder}" for folder in fetched if "/recorded/" in folder),
+        ]
+
+    places = [f"facesim/checkpoints/one/recorded/{group}-$(POD_INDEX)" for group in ("worker", "ps")]
+    assert kept("facesim-one") == kept("facesim-one-again1") == places * (1 + len(storage))
+
+
 def test_pods_may_do_what_the_strictest_standard_allows(folders):
     """Kubernetes, "Pod Security Standards", Restricted."""
     jobset = kubernetes_job(make_job(backend="kubernetes"), "one", folders).documents[0]

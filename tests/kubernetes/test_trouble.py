@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 
 import pytest
@@ -67,9 +68,8 @@ def test_without_a_configuration_it_is_told_where_one_is_looked_for(
 
 
 def test_a_cluster_that_does_not_answer_is_told(cluster, job, inputs, tmp_path):
-    run, execution = submit(job, tmp_path / "one", inputs)
     cluster.kubeconfig.write_text(cluster.kubeconfig.read_text().replace(cluster.url, "http://127.0.0.1:1"))
-    execution._cluster.renew()
+    run, execution = submit(job, tmp_path / "one", inputs)
 
     with pytest.raises(FacesimError, match="refused.*is it the right cluster"):
         follow(run, execution)
@@ -168,6 +168,7 @@ def test_commands_ask_the_cluster_about_a_run(cluster, faces, inputs, tmp_path, 
     assert "facesim-one-worker-0-1.facesim-one  hello from" in shown["logs"].output
     assert "facesim-one" in shown["team=faces"].output and "team=faces" in shown["team=faces"].output
     assert shown["team=voices"].output == "no runs of facesim's at kubernetes with team=voices\n"
+    assert shown["again"].output == shown["cancel"].output == "facesim-one: stopping\n"  # not that it had ended
     assert (events[-1]["outcome"], run.model_file.exists()) == ("stopped", True)
 
 
@@ -228,7 +229,7 @@ def test_a_claim_without_a_volume_is_no_ok(cluster, faces):
     assert claim.level == "note" and "facesim is Pending, and has no volume" in claim.finding
 
 
-@pytest.mark.parametrize("option", ["kube_context", "namespace", "storage", "storage_claim"])
+@pytest.mark.parametrize("option", ["namespace", "storage", "storage_claim"])
 def test_a_run_does_not_go_on_in_another_place_than_where_its_jobset_may_still_run(
     cluster, faces, inputs, tmp_path, script, option
 ):
@@ -238,6 +239,24 @@ def test_a_run_does_not_go_on_in_another_place_than_where_its_jobset_may_still_r
 
     def render():
         with pytest.raises(InputError, match=f"--{option.replace('_', '-')}.*leave that out, or start a new run"):
+            elsewhere.backend.open().render(elsewhere, run.directory, inputs)
+        script.until.set()
+
+    follow(run, execution, when("state", render, state="Training"))
+
+
+def test_a_run_of_which_an_earlier_version_recorded_no_cluster_keeps_to_its_context(
+    cluster, other, faces, inputs, tmp_path, script
+):
+    script.until = threading.Event()
+    run, execution = submit(a_job(faces), tmp_path / "one", inputs)
+    elsewhere = a_job(faces, kube_context="other")
+
+    def render():
+        events = re.sub(r', "(context|server)": "[^"]*"', "", run.events_file.read_text())
+        run.events_file.write_text(events)
+        cluster.switch(other)
+        with pytest.raises(InputError, match="not where --kube-context other leads; leave that out"):
             elsewhere.backend.open().render(elsewhere, run.directory, inputs)
         script.until.set()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from facesim.backends.kubernetes.storage_s3 import S3Storage
 from facesim.backends.remote_job import was_made
 from facesim.preflight.inputs import Inputs
 from facesim.runs.directory import Run
-from facesim.runs.events import Submitted
+from facesim.runs.events import JobSetCreated, StateEntered, Submitted
 from facesim.runs.states import RunState
 from facesim.spec.backends import Kubernetes
 from facesim.spec.job import Job
@@ -35,8 +36,8 @@ from facesim.util.errors import FacesimError, InputError
 #: How often what hosts print is asked for.
 _LOGS_EVERY_S = 1.0
 
-#: Options that say where a JobSet, and its checkpoints, are.
-_PLACE = ("kube_context", "namespace", "storage", "storage_claim")
+#: Options that say where in a cluster a JobSet, and its checkpoints, are.
+_PLACE = ("namespace", "storage", "storage_claim")
 
 
 class KubernetesBackend(Backend):
@@ -56,8 +57,9 @@ class KubernetesBackend(Backend):
         lives = sum(isinstance(event, Submitted) for event in run.events())
         before = run.plan() if lives else {}
         if before.get("documents"):
-            _check_same_place(run, job)
-            _check_ended(run, _cluster(job.backend))
+            cluster = _cluster(job.backend)
+            _check_same_place(run, job, cluster)
+            _check_ended(run, cluster)
         checkpoints = checkpoints_folder(before) if before.get("documents") else None
         return kubernetes_job(job, jobset_name(directory, again=lives), inputs.folders, checkpoints=checkpoints)
 
@@ -110,44 +112,42 @@ class KubernetesBackend(Backend):
 
     def attach(self, target: Target, output: Path) -> Attached:
         """A JobSet that has ended is followed, too, until its results are here."""
-        run, name = _run(target), _name(target)
+        run = _run(target)
+        name = _name(run)
         run.claim.take()
         if run.result() is not None:
             return Attached(run)
-        cluster = _cluster(target.backend)
-        try:
-            cluster.jobset(name)
-        except MissingError as error:
+        cluster = _cluster_of(target)
+        if _jobset(run, cluster) is None and not _may_have_left_something(run):
             raise InputError(
-                f"{run.directory} cannot be followed any more: {error}; continue it with `facesim run --resume "
-                f"{run.directory}`"
-            ) from None
+                f"{run.directory} cannot be followed any more: the cluster has no JobSet {name}; continue it "
+                f"with `facesim run --resume {run.directory}`"
+            )
         return Attached(run, JobSetJob(run, cluster, name, on_interrupt=run.job().backend.on_interrupt))
 
     def can_follow(self, target: Target) -> bool:
         documents = target.run.plan().get("documents") if target.run else None
         if not documents:
             return False  # it ended before a JobSet was made
-        try:
-            _cluster(target.backend).jobset(_name(target))
-        except MissingError:
-            return False
-        return True
+        run = _run(target)
+        return _jobset(run, _cluster_of(target)) is not None or _may_have_left_something(run)
 
     def status(self, target: Target) -> Status:
         """As the cluster has it; by the run's directory alone where the JobSet is gone."""
-        cluster, name = _cluster(target.backend), _name(target)
-        try:
-            jobset, pods = cluster.jobset(name), cluster.pods(name)
-        except MissingError:
-            return super().status(target)
+        run, cluster = _run(target), _cluster_of(target)
+        jobset = _jobset(run, cluster)
+        if jobset is None:
+            seen = super().status(target)
+            gone = not seen.running and _may_have_left_something(run)
+            return replace(seen, notes=(_left_there(run),)) if gone else seen
+        pods = cluster.pods(_name(run))
         troubles = [trouble.why for pod in pods if (trouble := trouble_of(pod))]
         disruptions = [why for pod in pods if (why := disruption_of(pod))]
         facts = _status(jobset, target.backend)
-        job = _run(target).job()
+        job = run.job()
         return Status(
             **facts,
-            directory=str(_run(target).directory),
+            directory=str(run.directory),
             strategy=job.strategy.name,
             seed=job.experiment.seed,
             tested_in_words=job.experiment.data_spec.tested_in_words,
@@ -156,14 +156,13 @@ class KubernetesBackend(Backend):
         )
 
     def logs(self, target: Target, source: str | None = None, follow: bool = False) -> Iterator[Line]:
-        cluster, name = _cluster(target.backend), _name(target)
-        try:
-            pods = cluster.pods(name)
-            over = end_state(cluster.jobset(name)) is not None
-        except MissingError:
+        run, cluster = _run(target), _cluster_of(target)
+        name, jobset = _name(run), _jobset(run, cluster)
+        if jobset is None:
             yield from super().logs(target, source, follow)
             return
-        if source is not None and source not in (hosts := all_hosts(_run(target).job(), name)):
+        pods, over = cluster.pods(name), end_state(jobset) is not None
+        if source is not None and source not in (hosts := all_hosts(run.job(), name)):
             raise InputError(f"{name} has no host {source!r}; there are {', '.join(hosts)}")
         if not follow or over:
             for pod in pods:
@@ -181,16 +180,17 @@ class KubernetesBackend(Backend):
 
     def cancel(self, target: Target) -> Cancelled:
         """Have the JobSet's pods save and end, which is not waited for: who follows it brings the results home."""
-        cluster, name = _cluster(target.backend), _name(target)
-        try:
-            outcome = end_state(jobset := cluster.jobset(name))
-        except MissingError:
-            result = _run(target).result()
-            return Cancelled(name, (result.state if result else RunState.STOPPED).value, ended=True)
-        if outcome is not None or is_stopped(jobset):
-            return Cancelled(name, _state(jobset).value, ended=True)
-        cluster.stop(name)
-        return Cancelled(name, RunState.STOPPING.value, ended=False)
+        run, cluster = _run(target), _cluster_of(target)
+        name, jobset = _name(run), _jobset(run, cluster)
+        if jobset is None:
+            if _may_have_left_something(run) and not run.claim.look().held:
+                raise InputError(_left_there(run))
+            return super().cancel(target)
+        state = _state(jobset)
+        if not state.terminal and not is_stopped(jobset):
+            cluster.stop(name)
+            return Cancelled(name, RunState.STOPPING.value, ended=False)
+        return Cancelled(name, state.value, ended=state.terminal)
 
     def jobs(self, backend: Any) -> list[Status]:
         selector = ",".join(f"{key}={value}" for key, value in LABELS.items())
@@ -204,6 +204,63 @@ def _cluster(where: Any) -> Cluster:
     return Cluster(where)
 
 
+def _cluster_of(target: Target) -> Cluster:
+    """The cluster that a target's run was made in, where that is on record: another context may be the current one.
+
+    Raises:
+        InputError: the configuration does not have it any more.
+    """
+    made = _made(run := _run(target))
+    if made is None or made.context is None:
+        return _cluster(target.backend)
+    try:
+        return _cluster(target.backend.model_copy(update={"kube_context": made.context}))
+    except InputError as error:
+        raise InputError(f"{run.directory} was made by the context {made.context}, and {error}") from None
+
+
+def _made(run: Run) -> JobSetCreated | None:
+    """How it was recorded that a run became a JobSet, the last time that it did; None if it never did."""
+    return next((event for event in reversed(run.events()) if isinstance(event, JobSetCreated)), None)
+
+
+def _jobset(run: Run, cluster: Cluster) -> dict[str, Any] | None:
+    """The JobSet of a run, as the cluster has it; None if it has none, or not any more.
+
+    Raises:
+        InputError: it was made in another cluster, and this one does not have it.
+    """
+    try:
+        return cluster.jobset(_name(run))
+    except MissingError as error:
+        made = _made(run)
+        if made and made.server not in (None, cluster.address):
+            raise InputError(
+                f"{run.directory} was made in the cluster at {made.server}, and the context {cluster.context} leads to "
+                f"{cluster.address}: {error}; have the context lead to the first again, in KUBECONFIG or ~/.kube/config"
+            ) from None
+        return None
+
+
+def _may_have_left_something(run: Run) -> bool:
+    """Whether the run's JobSet was made, and nobody saw how it ended: its results may be in the storage without it."""
+    may = False
+    for event in run.events():
+        if isinstance(event, JobSetCreated):
+            may = event.name == _name(run)
+        elif isinstance(event, StateEntered) and event.state.terminal:
+            may = False
+    return may
+
+
+def _left_there(run: Run) -> str:
+    """What to do about a run that may have left something."""
+    return (
+        f"the JobSet {_name(run)} of {run.directory} is not in the cluster any more: it was deleted, or removed "
+        f"--retention-s after its end; `facesim attach {run.directory}` brings home what it left"
+    )
+
+
 def _run(target: Target) -> Run:
     """The run directory of a target.
 
@@ -215,13 +272,12 @@ def _run(target: Target) -> Run:
     return target.run
 
 
-def _name(target: Target) -> str:
+def _name(run: Run) -> str:
     """The JobSet's.
 
     Raises:
         InputError: the run has not become one.
     """
-    run = _run(target)
     documents = run.plan().get("documents")
     if not documents:
         raise InputError(f"{run.directory} did not become a JobSet: it ended before one was made")
@@ -252,14 +308,17 @@ def _status(jobset: dict[str, Any], backend: Any) -> dict[str, Any]:
     }
 
 
-def _check_same_place(run: Run, job: Job) -> None:
+def _check_same_place(run: Run, job: Job, cluster: Cluster) -> None:
     """Look whether `job` goes on where the run was a JobSet before, which may still run and has its checkpoints there.
 
     Raises:
         InputError: it would go on in another place.
     """
-    before = run.job().backend
-    for name in _PLACE if was_made(run) else ():
+    if not was_made(run):
+        return
+    before, made = run.job().backend, _made(run)
+    known = made is not None and made.server is not None  # by earlier versions it is not
+    for name in _PLACE if known else ("kube_context", *_PLACE):
         there, here = getattr(before, name), getattr(job.backend, name)
         if there != here:
             how = f"without {flag(name)}" if there is None else f"with {flag(name)} {there}"
@@ -271,20 +330,34 @@ def _check_same_place(run: Run, job: Job) -> None:
                 allowed=[there],
                 remedy="leave that out, or start a new run",
             )
+    if made and made.server not in (None, cluster.address):
+        by_name = made.context not in (None, cluster.context)
+        remedy = f"give {flag('kube_context')} {made.context}" if by_name else "name that cluster in KUBECONFIG"
+        raise InputError(
+            f"{run.directory} was made in the cluster at {made.server}: its JobSet may go on there, and its "
+            f"checkpoints are there, not at {cluster.address}, where the context {cluster.context} leads; {remedy}, or "
+            "start a new run",
+            field="kube_context",
+            value=cluster.context,
+            allowed=[made.context],
+            remedy=f"{remedy}, or start a new run",
+        )
 
 
 def _check_ended(run: Run, cluster: Cluster) -> None:
     """Look whether the JobSet that a run had before is over, for two would train with the same checkpoints.
 
     Raises:
-        InputError: it continues in the cluster, or has completed there and its results are not downloaded.
+        InputError: it continues in the cluster, or may have left results there that are not downloaded.
         ClusterError: the cluster cannot be asked.
     """
-    name = run.plan()["documents"][0]["metadata"]["name"]
-    try:
-        jobset, pods = cluster.jobset(name), cluster.pods(name)
-    except MissingError:
+    jobset = _jobset(run, cluster)
+    if jobset is None:
+        if _may_have_left_something(run):
+            raise InputError(_left_there(run))
         return
+    name = _name(run)
+    pods = cluster.pods(name)
     if end_state(jobset) is None and not (is_stopped(jobset) and all(map(is_over, pods))):
         raise InputError(
             f"the JobSet {name} of {run.directory} continues in the cluster: `facesim attach {run.directory}` follows "

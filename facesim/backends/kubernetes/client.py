@@ -45,17 +45,22 @@ class DeniedError(InputError):
 class Cluster:
     """The namespace of a cluster in which jobs run. What it answers is as Kubernetes' API has it: plain data.
 
+    Attributes:
+        context: the one of the user's configuration that leads there; None within a pod of the cluster itself.
+        address: that of its API server.
+
     Raises:
         InputError: the package `kubernetes` is missing, or the configuration names no cluster.
     """
 
     def __init__(self, where: Kubernetes):
-        self._context = where.kube_context
-        self.namespace = where.namespace
+        self.context, self.namespace = where.kube_context, where.namespace
+        self.address: str | None = None
         self.renew()
 
     def renew(self) -> None:
-        """Read the user's configuration again: credentials that have expired may have been replaced there.
+        """Read the user's configuration again: credentials that have expired may have been replaced there. It is the
+        same cluster, whatever context is the current one by then.
 
         Raises:
             InputError: it cannot be used any more.
@@ -67,20 +72,26 @@ class Cluster:
             raise InputError(
                 "the kubernetes backend needs more packages: pip install 'facesim-cluster[kubernetes]'"
             ) from None
-        configuration = client.Configuration()
+        configuration, context = client.Configuration(), self.context
         # Not `load_config`, which prints, and reads KUBECONFIG once.
         file = os.environ.get("KUBECONFIG") or "~/.kube/config"
         try:
             if "KUBERNETES_SERVICE_HOST" in os.environ and not os.path.exists(os.path.expanduser(file)):
                 config.load_incluster_config(client_configuration=configuration)
             else:
-                config.load_kube_config(file, self._context, client_configuration=configuration)
+                context = context or config.list_kube_config_contexts(file)[1]["name"]
+                config.load_kube_config(file, context, client_configuration=configuration)
         except (config.ConfigException, yaml.YAMLError, OSError, ValueError, TypeError, KeyError) as error:
             raise InputError(
                 f"no cluster is configured: {one_line(str(error))}; KUBECONFIG, or ~/.kube/config, is the file with "
                 "clusters (`kubectl config view` shows it), and --kube-context names one of them"
             ) from None
-        self.address = configuration.host
+        if self.address not in (None, configuration.host):
+            raise InputError(
+                f"the context {context} leads to {configuration.host} now, not to {self.address}, where this job "
+                "goes on; have it lead there again"
+            )
+        self.context, self.address = context, configuration.host
         self._api = client.ApiClient(configuration)
         self._core, self._custom = client.CoreV1Api(self._api), client.CustomObjectsApi(self._api)
         self._batch, self._networking = client.BatchV1Api(self._api), client.NetworkingV1Api(self._api)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import time
 from collections.abc import Generator, Iterator
@@ -40,7 +39,8 @@ from facesim.runs.directory import Run
 from facesim.runs.events import Event, JobSetCreated, LimitExceeded, NodeEnded, PodPending, StateEntered
 from facesim.runs.states import Outcome, RunState
 from facesim.spec.backends import Kubernetes
-from facesim.util.errors import FacesimError
+from facesim.util.disk import MAKE_ROOM, writing_to
+from facesim.util.errors import FacesimError, StillRunning
 
 _LOOK_EVERY_S = 2.0
 _RESULTS_EVERY_S = 5.0
@@ -55,10 +55,11 @@ _DENIALS = (DeniedError, RefusedError, MissingError, advice.DeniedError, advice.
 
 
 class JobSetEnd(NamedTuple):
-    """How a JobSet ended."""
+    """How a JobSet ended. gone: it was not there any more when that was looked at."""
 
     outcome: Outcome
     reason: str | None = None
+    gone: bool = False
 
 
 class JobSetJob(RemoteJob):
@@ -152,7 +153,8 @@ class JobSetJob(RemoteJob):
             raise
         for policy in policies:
             self._cluster.set_owner(policy["metadata"]["name"], created)
-        yield JobSetCreated(name=self._name, namespace=self._cluster.namespace)
+        at = self._cluster
+        yield JobSetCreated(name=self._name, namespace=at.namespace, context=at.context, server=at.address)
         yield from self._enter(RunState.STARTING)
 
     def _follow(self, tick_s: float) -> Generator[Event | None, None, JobSetEnd | None]:
@@ -175,7 +177,7 @@ class JobSetJob(RemoteJob):
                         return end
                 except MissingError as error:
                     outcome = Outcome.STOPPED if self._stopping else Outcome.FAILED
-                    return JobSetEnd(outcome, f"the JobSet was deleted: {error}")
+                    return JobSetEnd(outcome, f"the JobSet was deleted: {error}", gone=True)
                 except FacesimError as error:
                     yield from self._not_reached("describe", error)
             yield from self._tried("logs", self._read_logs)
@@ -275,45 +277,64 @@ class JobSetJob(RemoteJob):
             time.sleep(tick_s)
         yield from self._tried("logs", self._read_logs)
         yield from self._enter(RunState.UPLOADING)
-        missing = yield from self._results(end.outcome)
+        end, missing = yield from self._results(end, tick_s)
         if end.outcome is Outcome.MAX_RUNTIME_EXCEEDED:
             assert self._job.max_run_s is not None
             yield LimitExceeded(limit="max_run_s", limit_s=self._job.max_run_s)
         yield from self._enter(end.outcome.state)
         yield from self._followed.ended(end.outcome, missing, end.reason)
 
-    def _results(self, outcome: Outcome) -> Generator[Event | None, None, list[str]]:
-        """Bring home what the hosts left, and let go of what is not needed there any more; return what is missing."""
+    def _results(self, end: JobSetEnd, tick_s: float) -> Generator[Event | None, None, tuple[JobSetEnd, list[str]]]:
+        """Bring home what the hosts left, and let go of what is not needed there any more. Returns how the JobSet
+        ended, by what they left, too, and what is missing of that, in words.
+
+        Raises:
+            LeftRunning, LostSight: the user does not wait for it, or it has been denied for long.
+        """
+        asked_before = self._is_left  # to end the job, which has ended meanwhile
         while True:
             storage = self._storage()
             try:
-                yield from storage.start()
+                for event in storage.start():
+                    yield event
+                    if self._killed or (self._is_left and not asked_before):
+                        raise self._lost("what it left is not here yet")
                 missing = self._fetch(storage)
-                missing += self._followed.missing_outcome(outcome)
+                end = self._by_what_is_here(end)
+                missing += self._followed.missing_outcome(end.outcome)
                 if not missing:
-                    self._tidy(storage, outcome)
-                return missing
+                    self._tidy(storage, end.outcome)
+                return end, missing
+            except StillRunning:
+                raise
             except FacesimError as error:
-                yield from self._not_reached("results", error)
-                if self._killed or (self._interrupted and not self._stopping):
-                    raise self._lost(str(error)) from None
+                failure = error
+                yield from self._not_reached("results", failure)
+                if self._is_left:
+                    raise self._lost(str(failure)) from None
             finally:
                 with suppress(FacesimError):
                     storage.close()
-            yield None
-            time.sleep(_RESULTS_EVERY_S)
+            yield from self._until_tried_again(failure, _RESULTS_EVERY_S, tick_s)
+
+    def _by_what_is_here(self, end: JobSetEnd) -> JobSetEnd:
+        """How the JobSet ended: of one that was gone, it is known by what its chief left whether its work was done."""
+        outcome = self._run.outcome() if end.gone else None
+        return end if outcome is None or outcome.stopped else JobSetEnd(Outcome.COMPLETED)
 
     def _fetch(self, storage: Storage | S3Storage) -> list[str]:
         """Put what the hosts left into the run directory; what is missing of it, in words."""
-        scratch = Path(tempfile.mkdtemp(prefix=".home-", dir=self._run.directory))
-        try:
-            for folder in (output := scratch / "results" / "output", model := scratch / "results" / "model"):
+        place = self._run.directory
+        with (
+            writing_to(place, MAKE_ROOM),
+            tempfile.TemporaryDirectory(prefix=".home-", dir=place, ignore_cleanup_errors=True) as scratch,
+        ):
+            results = Path(scratch) / "results"
+            for folder in (output := results / "output", model := results / "model"):
                 folder.mkdir(parents=True)
-            missing = storage.fetch(f"jobs/{self._name}", scratch / "results")
+            missing = storage.fetch(f"jobs/{self._name}", results)
             collect_results(output, model, self._run)
             return missing
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
 
     def _tidy(self, storage: Storage | S3Storage, outcome: Outcome) -> None:
         """Remove what is home already. Checkpoints of a run that may go on stay, and so does a JobSet that failed, with

@@ -131,7 +131,6 @@ def kubernetes_job(
     uploads = {f"data/{content_key(folder)}": folder for folder in folders.values()}
     channels = dict(zip(folders, uploads, strict=True))
     checkpoints = checkpoints or f"checkpoints/{name}"
-    mounts = [*_mounts(name, checkpoints), *(_channel(*one) for one in channels.items())]
     jobset = {
         "apiVersion": f"{GROUP}/{VERSION}",
         "kind": "JobSet",
@@ -162,9 +161,7 @@ def kubernetes_job(
                 {
                     "name": group,
                     "replicas": 1,
-                    "template": {
-                        "spec": _indexed_job(job, count, _pod(job, name, group, kind, channels, mounts, checkpoints))
-                    },
+                    "template": {"spec": _indexed_job(job, count, _pod(job, name, group, kind, channels, checkpoints))},
                 }
                 for group, kind, count in _groups(job)
             ],
@@ -228,7 +225,6 @@ def _pod(
     group: str,
     kind: str,
     channels: Mapping[str, str],
-    mounts: list[dict[str, Any]],
     checkpoints: str,
 ) -> dict[str, Any]:
     """The template of a group's pods, whose instance type is `kind`."""
@@ -257,6 +253,7 @@ def _pod(
         _field("ATTEMPT", f"metadata.labels['{ATTEMPT_LABEL}']"),
         {"name": CURRENT_HOST, "value": _host(name, group, "$(POD_INDEX)")},
     ]
+    recorded = f"{checkpoints}/{KEPT}/{group}-$(POD_INDEX)"  # the same when the run goes on as another JobSet
     account = {"serviceAccountName": where.service_account} if where.service_account else {}
     selector = {"nodeSelector": where.node_selector} if where.node_selector else {}
     return {
@@ -281,7 +278,7 @@ def _pod(
                 for state in ("not-ready", "unreachable")
             ],
             "securityContext": POD_SECURITY,
-            **_with_storage(job, name, kind, numbers, [*channels.values()], checkpoints),
+            **_with_storage(job, name, kind, numbers, [*channels.values()], checkpoints, recorded),
             "containers": [
                 {
                     "name": CONTAINER,
@@ -296,7 +293,8 @@ def _pod(
                     "volumeMounts": [
                         {"name": "contract", "mountPath": f"{ROOT}/input/config", "readOnly": True},
                         {"name": "scratch", "mountPath": "/tmp"},
-                        *mounts,
+                        *_mounts(name, checkpoints, recorded),
+                        *(_channel(*one) for one in channels.items()),
                     ],
                 }
             ],
@@ -321,7 +319,7 @@ def _pod(
 
 
 def _with_storage(
-    job: Job, name: str, kind: str, numbers: list[dict[str, Any]], data: list[str], checkpoints: str
+    job: Job, name: str, kind: str, numbers: list[dict[str, Any]], data: list[str], checkpoints: str, recorded: str
 ) -> dict[str, Any]:
     """The containers that stand between a host and S3: one fetches before it starts, one uploads beside it, and ends
     after it. Neither has more of AWS than the pod's service account, or a secret, gives.
@@ -331,7 +329,6 @@ def _with_storage(
     if not where.storage:
         return {}
     place, results = f"{_STORAGE}/{FOLDER}", f"jobs/{name}/$(ATTEMPT)"
-    recorded = f"{checkpoints}/{KEPT}/$({CURRENT_HOST})"
     container = {
         "image": image_of(job, kind),
         "imagePullPolicy": where.pull_policy,
@@ -400,10 +397,10 @@ def _resources(where: Kubernetes, kind: str) -> dict[str, Any]:
     return {"requests": resources, "limits": resources}
 
 
-def _mounts(name: str, checkpoints: str) -> Iterator[dict[str, Any]]:
+def _mounts(name: str, checkpoints: str, recorded: str) -> Iterator[dict[str, Any]]:
     """What a pod writes of the claim. Samples go on after an interruption, and each host has its own."""
     yield _mount(CHECKPOINTS, subPath=f"{FOLDER}/{checkpoints}")
-    yield _mount(f"{CHECKPOINTS}/{KEPT}", subPathExpr=f"{FOLDER}/{checkpoints}/{KEPT}/$({CURRENT_HOST})")
+    yield _mount(f"{CHECKPOINTS}/{KEPT}", subPathExpr=f"{FOLDER}/{recorded}")
     for path, folder in (("output/data", "output"), ("model", "model")):
         yield _mount(f"{ROOT}/{path}", subPathExpr=f"{FOLDER}/jobs/{name}/$(ATTEMPT)/{folder}")
 

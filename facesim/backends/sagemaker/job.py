@@ -309,8 +309,7 @@ class SageMakerJob(RemoteJob):
                 yield from self._not_reached("results", error)
                 if self.is_ending:
                     raise self._lost(str(error)) from None
-                yield None
-                time.sleep(_DESCRIBE_EVERY_S)
+                yield from self._until_tried_again(error, _DESCRIBE_EVERY_S, tick_s)
                 continue
             outcome = outcome_of_sagemaker(description["TrainingJobStatus"])
             return missing or (self._followed.missing_outcome(outcome) if outcome else [])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from facesim.backends.collect_results import collect_results
 from facesim.backends.sagemaker.advice import AwsError
 from facesim.backends.sagemaker.session import asking, redacted
 from facesim.backends.sagemaker.storage import download, unpack
+from facesim.util.disk import MAKE_ROOM, writing_to
 
 if TYPE_CHECKING:
     from facesim.backends.sagemaker.session import Account
@@ -24,13 +24,17 @@ def fetch_results(account: Account, description: dict[str, Any], run: Run) -> li
 
     Raises:
         AwsError: S3 cannot be reached; the same may go well later.
+        DiskFull: there is no room for it here; the same.
         InputError: S3 does not allow it.
     """
     output = description["OutputDataConfig"]["S3OutputPath"].rstrip("/") + f"/{description['TrainingJobName']}/output"
     owner = run.job().backend.bucket_owner or account.id
-    scratch = Path(tempfile.mkdtemp(prefix=".home-", dir=run.directory))
     missing = []
-    try:
+    with (
+        writing_to(run.directory, MAKE_ROOM),
+        tempfile.TemporaryDirectory(prefix=".home-", dir=run.directory, ignore_cleanup_errors=True) as folder,
+    ):
+        scratch = Path(folder)
         for name in ("output", "model"):
             (scratch / name).mkdir()
             archive = scratch / f"{name}.tar.gz"
@@ -47,6 +51,4 @@ def fetch_results(account: Account, description: dict[str, Any], run: Run) -> li
         for log in (scratch / "output").glob("*/logs/*"):
             log.write_text(redacted(log.read_text(errors="replace", encoding="utf-8")), encoding="utf-8")
         collect_results(scratch / "output", scratch / "model", run)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return missing

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain, count
+from string import digits
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from facesim.backends.sagemaker.policies import policy
@@ -94,11 +96,62 @@ def _role(account: Account, wanted: Wanted) -> Iterator[Step]:
             lambda: iam.update_assume_role_policy(RoleName=name, PolicyDocument=json.dumps(trust)),
         )
     current = role and _answer(lambda: iam.get_role_policy(RoleName=name, PolicyName=POLICY)["PolicyDocument"])
-    if current != allowed:
+    joined = _joined(_statements(current), allowed["Statement"])
+    if joined != _statements(current):
+        document = json.dumps({**allowed, "Statement": joined})
         yield Step(
             f"allow the role {name} what training jobs need (`facesim policy role` prints it)",
-            lambda: iam.put_role_policy(RoleName=name, PolicyName=POLICY, PolicyDocument=json.dumps(allowed)),
+            lambda: iam.put_role_policy(RoleName=name, PolicyName=POLICY, PolicyDocument=document),
         )
+
+
+#: The parts of a statement that list what it allows; its other parts say on what terms.
+_LISTS = ("Action", "Resource")
+
+
+def _joined(current: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Statements that allow what the `wanted` ones do beside what is allowed already: the same role may serve other
+    regions, buckets, prefixes, keys and networks. Those that differ in what they list alone become one.
+    """
+    joined = [*current]
+    for statement in wanted:
+        alike = [one for one in joined if _terms(one) == _terms(statement)]
+        if any(not _with_more(one, statement) for one in alike):
+            continue
+        same = [one for one in alike if one.get("Sid", "").rstrip(digits) == statement["Sid"]]
+        if same:
+            joined[joined.index(same[0])] = {**same[0], **_with_more(same[0], statement)}
+        else:
+            joined.append({**statement, "Sid": _free_sid(statement["Sid"], joined)})
+    return joined
+
+
+def _statements(document: Any) -> list[dict[str, Any]]:
+    """The statements of a policy as AWS answers it; none where it has no such policy."""
+    statements = document.get("Statement", []) if isinstance(document, dict) else []
+    return [statements] if isinstance(statements, dict) else statements
+
+
+def _terms(statement: dict[str, Any]) -> dict[str, Any]:
+    return {part: value for part, value in statement.items() if part not in ("Sid", *_LISTS)}
+
+
+def _with_more(one: dict[str, Any], other: dict[str, Any]) -> dict[str, list[str]]:
+    """The lists of a statement that lack something of those of another, with that."""
+    lists = {part: (_listed(one, part), _listed(other, part)) for part in _LISTS}
+    return {part: list(dict.fromkeys([*has, *due])) for part, (has, due) in lists.items() if not set(due) <= set(has)}
+
+
+def _listed(statement: dict[str, Any], part: str) -> list[str]:
+    listed = statement.get(part, [])
+    return [listed] if isinstance(listed, str) else listed
+
+
+def _free_sid(sid: str, statements: list[dict[str, Any]]) -> str:
+    """The name of a statement, with a number where another of a policy has it: each has its own there."""
+    taken = {statement.get("Sid") for statement in statements}
+    numbered = (f"{sid}{number}" for number in count(2))
+    return next(name for name in chain([sid], numbered) if name not in taken)
 
 
 def _bucket(account: Account, wanted: Wanted) -> Iterator[Step]:

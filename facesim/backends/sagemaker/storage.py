@@ -15,7 +15,8 @@ from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import urlsplit
 
 from facesim.backends.sagemaker.advice import AwsError
-from facesim.util.errors import InputError
+from facesim.util.disk import MAKE_ROOM, is_full, no_room
+from facesim.util.errors import DiskFull, InputError
 
 
 def split(uri: str) -> tuple[str, str]:
@@ -206,9 +207,10 @@ def unpack(archive: Path, folder: Path) -> None:
 
     Raises:
         AwsError: the archive is damaged, or holds what it may not.
+        DiskFull: there is no room for it now.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    room = min(_MOST_BYTES, int(_DISK_SHARE * shutil.disk_usage(folder).free))
+    room = int(_DISK_SHARE * shutil.disk_usage(folder).free)
     try:
         with gzip.open(archive) as unzipped, tarfile.open(fileobj=_Bounded(unzipped), mode="r:") as tar:
             size = 0
@@ -219,11 +221,13 @@ def unpack(archive: Path, folder: Path) -> None:
                         f"{archive.name} holds {member.name!r}, which is no file below it; it is not unpacked"
                     )
                 size += member.size
-                if number > _MOST_FILES or size > room:
+                if number > _MOST_FILES or size > _MOST_BYTES:
                     raise AwsError(
                         f"{archive.name} holds more than can be unpacked: {number:,} files (at most {_MOST_FILES:,}), "
-                        f"{size:,} bytes (at most {room:,}, by what is free in {folder}); the rest is not unpacked"
+                        f"{size:,} bytes (at most {_MOST_BYTES:,}); the rest is not unpacked"
                     )
+                if size > room:
+                    raise DiskFull(no_room(folder, MAKE_ROOM))
                 place = folder / name
                 if member.isdir():
                     place.mkdir(parents=True, exist_ok=True)
@@ -234,6 +238,8 @@ def unpack(archive: Path, folder: Path) -> None:
                 with content, place.open("wb") as file:
                     shutil.copyfileobj(content, file)
     except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError) as error:
+        if isinstance(error, OSError) and is_full(error):
+            raise DiskFull(no_room(folder, MAKE_ROOM)) from None
         raise AwsError(f"{archive.name} cannot be unpacked: {error}") from None
 
 
