@@ -304,7 +304,7 @@ def _room(planned: Sequence[Planned]) -> Iterator[str | InputError]:
         people, recovery, runs = len(one.inputs.data.names), one.job.recovery, one.directory.parent
         folder = Path(recovery.checkpoint_dir) if recovery.checkpoint_dir else runs
         # A new checkpoint is complete before the oldest goes.
-        checkpoints = head_checkpoint_bytes(one.job, people) * (recovery.checkpoint_keep + 1)
+        checkpoints = one.job.models * head_checkpoint_bytes(one.job, people) * (recovery.checkpoint_keep + 1)
         needed_bytes[folder] = needed_bytes.get(folder, 0) + checkpoints
         needed_bytes[runs] = needed_bytes.get(runs, 0) + head_bytes(one.job, people)
     for folder, needed in needed_bytes.items():

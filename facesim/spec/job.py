@@ -138,6 +138,11 @@ class Job(Frozen):
         return self.experiment.learning_rate * factor[self.experiment.scale_lr]
 
     @property
+    def models(self) -> int:
+        """How many models are trained, each with checkpoints of its own."""
+        return 1 if self.strategy.trains_together() else self.replicas
+
+    @property
     def hosts(self) -> int:
         """Hosts of workers, with one each or several. The chief is on one of them, and so are parameter servers without
         hosts of their own.

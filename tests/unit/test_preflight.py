@@ -203,8 +203,8 @@ def test_a_disk_without_room_for_heads_is_told(faces, tmp_path, monkeypatch):
     assert "GB free" in cleared.notices["room"][0]
 
 
-@pytest.mark.parametrize("strategy", ["single", "ps-async", "ps-sync"])
-def test_room_is_needed_for_each_checkpoint_and_the_model_once(faces, tmp_path, monkeypatch, strategy):
+@pytest.mark.parametrize(("strategy", "models"), [("single", 1), ("ps-async", 1), ("ps-sync", 1), ("independent", 2)])
+def test_room_is_needed_for_each_checkpoint_and_the_model_once(faces, tmp_path, monkeypatch, strategy, models):
     job = make_job(data=str(faces), strategy=strategy, checkpoint_keep=2, **SMALL)
     planned = Planned(job, tmp_path / "runs" / "one", prepare_inputs(job, lambda *_: None))
     head = head_bytes(job, 8)
@@ -213,7 +213,8 @@ def test_room_is_needed_for_each_checkpoint_and_the_model_once(faces, tmp_path, 
         monkeypatch.setattr("facesim.preflight.checks.free_bytes", lambda folder: free_bytes)
         return list(CHECKS["room"]([planned]))
 
-    needed = (3 * 3 + 1) * head  # Adam keeps two moments of each parameter, and a third checkpoint is being written
+    # Adam keeps two moments of each parameter, and a third checkpoint is being written.
+    needed = (models * 3 * 3 + 1) * head
     assert told(needed) == []
     assert len(told(needed - 1)) == 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections.abc import Iterator, Sequence
@@ -82,7 +83,7 @@ class SageMakerBackend(Backend):
             site,
             checkpoints_uri=_checkpoints_in(site.bucket, run),
             # Of its head alone, which grows with the number of people.
-            checkpoint_bytes=head_checkpoint_bytes(job, len(inputs.data.names)),
+            checkpoint_bytes=math.ceil(job.models / job.hosts) * head_checkpoint_bytes(job, len(inputs.data.names)),
             unseen_bytes=_unseen_bytes(inputs, site.input_mode),
         )
         violations = [
