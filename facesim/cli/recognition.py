@@ -57,14 +57,14 @@ def _notice(text: str) -> None:
 @command()
 @click.argument("run_directory", metavar="RUN", type=FilePath())
 @click.argument("source", metavar="[DATA]", required=False)
-@click.option("--pairs", type=FilePath(), 
+@click.option("--pairs", type=FilePath(),
               help="list of pairs: LFW's pairs.txt, CALFW's, CPLFW's, a folder of CFP's (Protocol/Split/FP), or a CSV "
               "of first,second,same; DATA is then the folder of their images")  # fmt: skip
 @click.option("--far", type=Number(0, 1), multiple=True,
               help="false accept rate at which to report the true accept rate; repeatable")  # fmt: skip
 @click.option("--groups", type=FilePath(),
               help="CSV of label,group, for error rates by group  [default: the data's own groups]")  # fmt: skip
-@job_options(only=("image_feature", "label_feature"))
+@job_options(only=("image_feature", "label_feature", "max_bad_files"))
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
 def evaluate(
     run_directory: Path,
@@ -73,14 +73,14 @@ def evaluate(
     far: tuple[float, ...],
     groups: Path | None,
     as_json: bool,
-    **features: str | None,
+    **reading: Any,
 ) -> None:
     """Report how well the model of RUN recognises: closed set, identification, verification, and by group of people.
 
     Without DATA on the run's own held-out images. With DATA (as --data of compare) on those people, by their embeddings
     alone: let them be people whom the model was not trained on.
     """
-    evaluation = _recognizer(run_directory).evaluate(source, pairs=pairs, fars=far or None, groups=groups, **features)
+    evaluation = _recognizer(run_directory).evaluate(source, pairs=pairs, fars=far or None, groups=groups, **reading)
     if as_json:
         echo_json(evaluation)
         return

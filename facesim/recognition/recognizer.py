@@ -318,6 +318,7 @@ class Recognizer:
         groups: Path | str | None = None,
         image_feature: str | None = None,
         label_feature: str | None = None,
+        max_bad_files: float | None = None,
     ) -> dict[str, Any]:
         """How well the model recognises: closed set, identification, verification, and by group of people; kept in the
         run's `evaluation.json`, too, or `notice` is called with why it is not.
@@ -331,6 +332,7 @@ class Recognizer:
             groups: a CSV of label,group, for error rates by group; left out, the data's own groups.
             image_feature, label_feature: what other people's data calls them, as of a job; left out, the usual names,
                 whatever the run's own data calls them.
+            max_bad_files: the share of its files, 0-1, that may be unreadable, as of a job.
 
         Raises:
             InputError: something of this cannot be used.
@@ -343,16 +345,16 @@ class Recognizer:
         from facesim.recognition.assess import assess_others, assess_own, assess_pairs, assess_verification_set
 
         seen = partial(seen_in_training, self._run, notice=self._notice)
-        features = {"image_feature": image_feature, "label_feature": label_feature}
+        reading = {"image_feature": image_feature, "label_feature": label_feature, "max_bad_files": max_bad_files}
         if pairs and data:
-            _refuse(features, "a list of pairs")
+            _refuse(reading, "a list of pairs")
             results = assess_pairs(embedder, Path(pairs), Path(data), fars, seen)
         elif data and Path(data).suffix.lower() == VERIFICATION_SUFFIX:
             _refuse({"groups": groups}, f"{data}, whose people are not known")
-            _refuse(features, f"{data}, a verification set")
+            _refuse(reading, f"{data}, a verification set")
             results = assess_verification_set(embedder, Path(data), fars, seen)
         elif data is None or str(data) == job.experiment.data:
-            _refuse(features, "the run's own data, which is read as the run read it")
+            _refuse(reading, "the run's own data, which is read as the run read it")
             own = self._prepared(job, groups)
             if not is_as_trained(self._run, own):
                 self._notice(
@@ -360,7 +362,7 @@ class Recognizer:
                 )
             results = assess_own(embedder, own, fars)
         else:
-            others = _of_others(job, str(data), features)
+            others = _of_others(job, str(data), reading)
             strangers = self._prepared(others, groups)
             for notice in data_notices([others], [Inputs(strangers)]):
                 self._notice(notice)
@@ -448,18 +450,19 @@ def _answer(same: bool) -> str:
     return "the same person" if same else "different people"
 
 
-def _refuse(given: Mapping[str, Path | str | None], what: str) -> None:
+def _refuse(given: Mapping[str, Any], what: str) -> None:
     """Raise InputError if one of these options was given, which have no meaning with `what`."""
     for name, value in given.items():
         if value is not None:
             raise InputError(f"{name} {value} does not go with {what}; leave it out", field=name, value=str(value))
 
 
-def _of_others(job: Job, data: str, features: Mapping[str, str | None]) -> Job:
+def _of_others(job: Job, data: str, reading: Mapping[str, Any]) -> Job:
     """A job as this one with other people's data: how the run's own data is read and split says nothing of that."""
     # Of a single image there is nothing to compare with; built-in data sets know themselves whom they leave out.
     least = None if data in DATASETS else 2
-    others = DataSpec.of({"data": data, "split": "random", "min_images": least, **features})
+    given = {name: value for name, value in reading.items() if value is not None}
+    others = DataSpec.of({"data": data, "split": "random", "min_images": least, **given})
     read = others.model_dump(exclude={"image_size", "channels", "seed"})  # by which the network was trained
     experiment = job.experiment.model_copy(update={**read, "cache": "memory"})
     return job.model_copy(update={"experiment": experiment})

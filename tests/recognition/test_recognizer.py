@@ -235,7 +235,10 @@ def test_as_many_files_of_other_people_may_be_bad_as_usual_whatever_the_run_allo
     person = sorted(shutil.copytree(faces, tmp_path / "others").iterdir())[0]
     (person / "broken.jpg").write_bytes(b"\xff\xd8\xff and no more")
 
-    assert Recognizer(strict, notices.append).evaluate(tmp_path / "others")["people"] == 8
+    recognizer = Recognizer(strict, notices.append)
+    assert recognizer.evaluate(tmp_path / "others")["people"] == 8
+    with pytest.raises(InputError, match="--max-bad-files"):
+        recognizer.evaluate(tmp_path / "others", max_bad_files=0.0)
 
 
 def test_what_other_people_s_data_calls_them_is_an_option(run, recognizer, faces, tmp_path):
