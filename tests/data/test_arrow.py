@@ -230,8 +230,7 @@ def test_what_datasets_saves_and_what_it_fetches_of_a_hub(written, tmp_path):
     fetched, saved = json.loads(ran.stdout)
 
     assert fetched[1:] == [
-        "org/faces", [fetched[2][0], f"it is the hub's at commit {COMMIT}."], PEOPLE, [0] * 4 + [2] * 3,
-        "faces-train.arrow row 0",
+        "org/faces", [f"it is the hub's at commit {COMMIT}."], PEOPLE, [0] * 4 + [2] * 3, "faces-train.arrow row 0",
     ]  # fmt: skip
     assert (saved[0], saved[1], saved[-1]) == (fetched[0], "saved", "train/data-00000-of-00001.arrow row 0")
 
