@@ -77,9 +77,8 @@ def time_and_cost(comparison: Comparison) -> str | None:
             tip(line, f"no other row beats these in both: {', '.join(point.label for point in front)}")
         for point in points:
             row, time_s, paid = point
-            axes.errorbar(
-                time_s.value, paid.value, paid.error, time_s.error, color=shades[row], capsize=3, elinewidth=0.9
-            )
+            bars = (paid.error or None, time_s.error or None)  # of no length they would cross out a hollow mark
+            axes.errorbar(time_s.value, paid.value, *bars, color=shades[row], capsize=3, elinewidth=0.9)
             face = "none" if point.hollow else shades[row]
             place = (time_s.value, paid.value)
             (mark,) = axes.plot(*place, "o", color=shades[row], markerfacecolor=face, markersize=8, label=point.label)
