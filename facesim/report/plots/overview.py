@@ -30,9 +30,10 @@ class _Amount(NamedTuple):
     high: float
 
     @property
-    def error(self) -> list[list[float]]:
-        """As Matplotlib has it: below and above, (2, 1)."""
-        return [[max(0.0, self.value - self.low)], [max(0.0, self.high - self.value)]]
+    def error(self) -> list[list[float]] | None:
+        """As Matplotlib has it: below and above, (2, 1); None of no width, which would cross out a hollow mark."""
+        below, above = max(0.0, self.value - self.low), max(0.0, self.high - self.value)
+        return [[below], [above]] if below or above else None
 
 
 class _Point(NamedTuple):
@@ -77,8 +78,9 @@ def time_and_cost(comparison: Comparison) -> str | None:
             tip(line, f"no other row beats these in both: {', '.join(point.label for point in front)}")
         for point in points:
             row, time_s, paid = point
-            bars = (paid.error or None, time_s.error or None)  # of no length they would cross out a hollow mark
-            axes.errorbar(time_s.value, paid.value, *bars, color=shades[row], capsize=3, elinewidth=0.9)
+            axes.errorbar(
+                time_s.value, paid.value, paid.error, time_s.error, color=shades[row], capsize=3, elinewidth=0.9
+            )
             face = "none" if point.hollow else shades[row]
             place = (time_s.value, paid.value)
             (mark,) = axes.plot(*place, "o", color=shades[row], markerfacecolor=face, markersize=8, label=point.label)
