@@ -41,7 +41,8 @@ def forecast(
         InputError: something that was given cannot be used, or cannot be forecast.
     """
     from facesim.forecast.profile_data import Profile
-    from facesim.planning.jobs import Asked, check_profile, data_notes, data_options, options_of, write_forecasts
+    from facesim.planning.jobs import Asked, write_forecasts
+    from facesim.planning.notes import check_profile, data_notes, data_options, options_of
     from facesim.planning.profiles import have_profile
 
     where, notes = None, []

@@ -50,7 +50,8 @@ def forecast(
     """
     from facesim.forecast.profile_data import Profile
     from facesim.planning.described import described_jobs
-    from facesim.planning.jobs import Asked, check_profile, data_notes, write_forecasts
+    from facesim.planning.jobs import Asked, write_forecasts
+    from facesim.planning.notes import check_profile, data_notes
 
     given = {name: value for name, value in options.items() if value is not None}
     of_file = Profile.load(profile_file) if profile_file else None

@@ -14,7 +14,6 @@ from facesim.cli.output import echo, echo_json
 from facesim.cli.parsing import Choice, Dollars, FilePath, read_config
 from facesim.planning import TRIED, quantities
 from facesim.spec.strategies import STRATEGIES
-from facesim.util.errors import InputError
 
 if TYPE_CHECKING:
     from facesim.forecast.profile_data import Profile
@@ -220,18 +219,16 @@ def profile_for(job: Job, file: Path | None, quiet: bool) -> Profile:
         InputError: the file cannot be used, or the data is not on this machine.
     """
     from facesim.forecast.profile_data import Profile
-    from facesim.planning.jobs import check_profile, profile_notes
+    from facesim.planning.notes import check_profile, profile_notes
     from facesim.preflight.inputs import prepare_inputs
     from facesim.profiling.profile import of_these_images
-    from facesim.spec.remote import remote
+    from facesim.spec.remote import refuse_remote
 
-    if remote(job.experiment.data):
-        raise InputError(
-            f"--data {job.experiment.data} is read by hosts alone, and how many images there are has to be known here: "
-            "copy it to this machine (aws s3 cp --recursive), and give that folder",
-            field="data",
-            value=job.experiment.data,
-        )
+    refuse_remote(
+        job.experiment.data,
+        ", and how many images there are has to be known here: copy it to this machine (aws s3 cp --recursive), and "
+        "give that folder",
+    )
     if file is None:
         profile = measured_profile(job, quiet)
         check_profile(profile, job, "the profile of this machine")

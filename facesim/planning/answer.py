@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from facesim.backends.training_job import USUAL_RUN_S
 from facesim.planning.explain import bound_in_words
-from facesim.planning.jobs import usual_limit
+from facesim.planning.notes import usual_limit
 from facesim.planning.quantities import dollars_text, time_text
 from facesim.planning.search import FLAT, Plan, Row, Wanted, clustered
 from facesim.spec.strategies import STRATEGIES

@@ -9,8 +9,8 @@ import numpy as np
 from facesim.forecast.constants import constants
 from facesim.forecast.hosts import host
 from facesim.forecast.profile_data import Profile
-from facesim.planning.jobs import check_profile
 from facesim.planning.learning import measured_update_s, outside_of
+from facesim.planning.notes import check_profile
 from facesim.planning.profiles import how_to_have_one
 from facesim.planning.quantities import time_text
 from facesim.planning.saved import instances_file, outside_file, save_outside, save_speeds, saved_hosts

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from facesim.forecast.profile_data import Profile
-from facesim.planning.jobs import data_options, options_of
+from facesim.planning.notes import data_options, options_of
 from facesim.runs.directory import Run, find_runs
 from facesim.spec.job import DEFAULTS, Job, flat, options
 from facesim.spec.study import OF_THE_FILE, OF_THE_STUDY, Study

@@ -102,7 +102,7 @@ def _forecast(job: Job, inputs: Inputs) -> Forecast | None:
 
 
 def _over_limits(job: Job, forecast: Forecast) -> Iterator[str]:
-    from facesim.planning.jobs import over_limits
+    from facesim.planning.notes import over_limits
 
     return over_limits(job, forecast.phases)
 

@@ -6,32 +6,29 @@ import math
 import os
 import secrets
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
 from cluster.containers.engine import EngineError, capacity
 from facesim.backends.emulation import emulation_of
 from facesim.billing.bill import Bill, make_bill
-from facesim.billing.catalogue import Instance, foreign_prices, instance, instances
+from facesim.billing.catalogue import Instance, instance
 from facesim.forecast.constants import constants
 from facesim.forecast.hosts import HostType
-from facesim.forecast.model import Forecast, Phases, SpotRisk, forecast_job
+from facesim.forecast.model import Forecast, SpotRisk, forecast_job
 from facesim.forecast.profile_data import Profile
 from facesim.forecast.shapes import ClusterShape, forecast_strategies
-from facesim.metrics.machine import cpu_model
+from facesim.planning.notes import left_out, profile_notes, region_notes
 from facesim.planning.saved import saved_hosts, saved_outside, saved_widths
-from facesim.profiling.profile import MATTERS, OF_IMAGES, check_measurable
+from facesim.profiling.profile import check_measurable
 from facesim.runs.directory import Run
 from facesim.runs.events import StateEntered, Submitted
 from facesim.runs.forecasts import ForecastRecord
 from facesim.runs.records import Audit, Billing, Result
 from facesim.runs.states import Measurement, RunState
-from facesim.spec.job import Job, flat, make_job, options
-from facesim.spec.options import flag
-from facesim.spec.own_model import network
+from facesim.spec.job import Job
 from facesim.util.errors import InputError
 
 #: A link that bounds nothing: all tasks are on one machine.
@@ -45,22 +42,6 @@ _LOOPBACK = {
 
 #: Nothing waits for a machine that is there.
 _AT_HOME = {"starting_s": 0.0, "download_s": 0.0, "upload_s": 0.0}
-
-
-#: Options without which nothing about a step's time is known.
-_OF_THE_NETWORK = ("framework", "model", "precision", "head", "image_size", "channels")
-
-#: Those that change what a job takes, or costs, and are in no formula.
-_WITHOUT_FORMULA = (
-    "threads", "steps_per_dispatch", "spot_lifetimes", "spot_trace", "spot_notice_s", "spot_speed", "input_mode",
-    "encrypt_traffic", "keep_alive_s",
-)  # fmt: skip
-
-#: Those that decide which images are trained on, in any number.
-_OF_THE_DATA = (
-    "data", "test", "split", "test_part", "subset", "min_images", "image_feature", "label_feature", "held_out",
-    "validation",
-)  # fmt: skip
 
 
 def shape_of(job: Job) -> ClusterShape:
@@ -90,146 +71,6 @@ def shape_of(job: Job) -> ClusterShape:
     )
 
 
-def options_of(profile: Profile, where: str) -> dict[str, bool | int | float | str | None]:
-    """The options of the experiment that a profile is of, as `make_job` takes them.
-
-    Raises:
-        InputError: there are no such options, or values of them; `where` says which profile.
-    """
-    again = "make one with facesim profile"
-    if unknown := sorted(profile.options.keys() - {*MATTERS, *OF_IMAGES, "sample_rate"}):
-        raise InputError(f"{where} cannot be used: options.{unknown[0]} is none of a profile's; {again}")
-    try:
-        make_job(**profile.experiment)
-    except InputError as error:
-        raise InputError(f"{where} cannot be used: {error}; {again}") from None
-    return profile.experiment
-
-
-def check_profile(profile: Profile, job: Job, where: str) -> None:
-    """Look whether a profile is of a job's network, as far as it says. What else differs is in `profile_notes`.
-
-    Raises:
-        InputError: it is of another; `where` says which profile.
-    """
-    known = flat(job)
-    for name in _OF_THE_NETWORK:
-        asked = known[name]
-        measured = profile.experiment.get(name, asked)
-        if asked != measured and network(str(asked)) != network(str(measured)):
-            raise InputError(
-                f"{flag(name)} {asked}: {where} is of {measured}, and nothing about {asked} follows from it; give "
-                f"{flag(name)} {measured}, or measure {asked}: facesim profile {flag(name)} {asked}"
-            )
-
-
-def profile_notes(profile: Profile, job: Job, where: str, identities: int | None = None) -> list[str]:
-    """Notes on a profile that was given, which may be another machine's, or of other images, versions and options than
-    the job's; `identities` are those of its data, where they are known.
-    """
-    notes, here = [], cpu_model()
-    if profile.machine.processor and here and profile.machine.processor != here:
-        notes.append(f"{where} was measured on another machine, {profile.machine.processor}; this one has {here}")
-    if others := [*_other_versions(profile)]:
-        notes.append(f"{where} was measured with {' and '.join(others)}")
-    if not profile.options:
-        notes.append(
-            f"{where} does not say with which images, head and optimiser it was measured: taken to be the same"
-        )
-    for name, measured in profile.options.items():
-        asked = getattr(job.experiment, name, None)
-        if name not in _OF_THE_NETWORK and asked != measured:
-            notes.append(
-                f"{where} was measured with {name} = {measured}, not {asked}: what that takes is not in the forecast"
-            )
-    if identities is not None and profile.identities not in (None, identities):
-        notes.append(
-            f"{where} was measured with {profile.identities} identities, the data has {identities}: the last layer's "
-            "part of a step is extrapolated"
-        )
-    return notes
-
-
-def data_options(given: Mapping[str, object]) -> tuple[str, ...]:
-    """Of options that were given, those that decide which images are trained on."""
-    return tuple(name for name in _OF_THE_DATA if given.get(name) is not None)
-
-
-def data_notes(
-    profile: Profile, where: str, asked: Sequence[str] = (), training_examples: int | None = None
-) -> list[str]:
-    """Notes on a profile that was given, of whose images a forecast is: where these `asked` options of the data are of
-    others, or a job had other `training_examples`.
-    """
-    people = f" of {profile.identities:,} identities" if profile.identities else ""
-    if asked:
-        named = _not_looked_at([*map(flag, asked)])
-        return [f"{named}: {profile.examples:,} training examples{people} are taken from {where}"]
-    if training_examples not in (None, profile.examples):
-        return [
-            f"the run trained on {training_examples:,} examples, the forecast is of the {profile.examples:,} training "
-            f"examples{people} of {where}"
-        ]
-    return []
-
-
-def _not_looked_at(named: Sequence[str]) -> str:
-    """`--data and --test are not looked at`."""
-    names = " and ".join(filter(None, [", ".join(named[:-1]), named[-1]]))
-    return f"{names} {'are' if len(named) > 1 else 'is'} not looked at"
-
-
-def _left_out(job: Job, phases: Phases) -> Iterator[str]:
-    """Notes on what a job asks for and its forecast leaves out."""
-    asked, table = flat(job), options()
-    given = [name for name in _WITHOUT_FORMULA if asked.get(name) not in (None, table[name].default)]
-    named = [*(f"{flag(name)} {asked[name]}" for name in given), *(["--faults"] if job.faults else [])]
-    if named:
-        yield _not_looked_at(named)
-    yield from over_limits(job, phases)
-
-
-def over_limits(job: Job, phases: Phases) -> Iterator[str]:
-    """Notes on what ends a job before it has done what is forecast of it."""
-    run_s, wait_s = job.backend.open().limits_s(job)
-    if run_s == wait_s:  # that of waiting says it
-        run_s = None
-    for name, given_s, limit_s, due_s in (
-        ("max_run", job.max_run_s, run_s, phases.billed_s),
-        ("max_wait", job.max_wait_s, wait_s, phases.total_s),
-    ):
-        if limit_s is None or due_s <= limit_s:
-            continue
-        if given_s is not None:
-            yield f"{flag(name)} {given_s:g} is not looked at: it ends the job before the {due_s:,.0f} s that it takes"
-        else:
-            yield f"{usual_limit(name, limit_s)}, before the {due_s:,.0f} s that this one takes"
-
-
-def usual_limit(name: str, limit_s: float) -> str:
-    """What ends a job of the backends that go by AWS' limits, if it does not say when, in words."""
-    return f"AWS' own limit ends a job after {limit_s:.0f} s unless {flag(name)} says otherwise"
-
-
-def region_notes(region: str | None, names: Collection[str | None], known: Mapping[str, HostType]) -> list[str]:
-    """A note where the prices of instance types are those of another AWS region than is meant; none where they are the
-    user's own.
-    """
-    theirs = [name for name in names if name in instances() and not known[name].own_price]
-    note = foreign_prices(region, theirs) if region is not None else None
-    return [note] if note else []
-
-
-def _other_versions(profile: Profile) -> Iterator[str]:
-    for name, measured in profile.versions.items():
-        try:
-            here = version(name)
-        except (PackageNotFoundError, ValueError):  # it is no package, or not installed
-            continue
-        if here != measured:
-            yield f"{name} {measured}, not {here}"
-
-
 def forecast_of(job: Job, profile: Profile, own_instances: Path | None = None) -> tuple[Forecast, HostType]:
     """The forecast of a job on its backend, and what its workers' hosts are taken for.
 
@@ -255,7 +96,7 @@ def forecast_of(job: Job, profile: Profile, own_instances: Path | None = None) -
     )
     region = getattr(job.backend, "region", None)
     regions = region_notes(region, dict(shape.groups), known)
-    assumptions = (*forecast.assumptions, *regions, *_left_out(job, forecast.phases))
+    assumptions = (*forecast.assumptions, *regions, *left_out(job, forecast.phases))
     return replace(forecast, assumptions=assumptions), known[shape.instance_type]
 
 

@@ -15,7 +15,7 @@ from facesim.forecast.profile_data import Profile
 from facesim.forecast.shapes import ClusterShape, check_strategies
 from facesim.planning import TRIED
 from facesim.planning.accuracy import accuracies, learns_like, normalises_batches, replay_shape, replayed_job
-from facesim.planning.jobs import check_profile, data_notes, data_options, options_of, profile_notes, region_notes
+from facesim.planning.notes import check_profile, data_notes, data_options, options_of, profile_notes, region_notes
 from facesim.planning.profiles import have_profile, how_to_have_one
 from facesim.planning.saved import saved_hosts, saved_outside, saved_widths
 from facesim.planning.search import Axes, Plan, Wanted, make_plan

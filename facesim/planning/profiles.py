@@ -6,7 +6,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from facesim.forecast.profile_data import Profile
-from facesim.planning.jobs import check_profile
+from facesim.planning.notes import check_profile
 from facesim.profiling.profile import MATTERS, SILENT, Watcher, profile_of
 from facesim.profiling.profile import saved_profile as saved
 from facesim.spec.experiment import Experiment

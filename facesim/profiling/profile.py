@@ -59,7 +59,7 @@ from facesim.spec.frameworks import FRAMEWORKS
 from facesim.spec.job import Job, flat
 from facesim.spec.own_model import network
 from facesim.spec.recovery import Recovery
-from facesim.spec.remote import remote
+from facesim.spec.remote import refuse_remote
 from facesim.spec.shape import Shape
 from facesim.spec.strategies import AllReduce, PsAsync, Single, Strategy
 from facesim.util.disk import writing_to
@@ -130,13 +130,10 @@ def profile_of(job: Job, *, fresh: bool = False, watcher: Watcher = SILENT) -> t
     """
     check_measurable(job)
     check_framework(job)
-    if remote(job.experiment.data):
-        raise InputError(
-            f"--data {job.experiment.data} is read by hosts alone: no profile can be measured of it here; name one "
-            "with --profile, or give images of this machine as --data",
-            field="data",
-            value=job.experiment.data,
-        )
+    refuse_remote(
+        job.experiment.data,
+        ": no profile can be measured of it here; name one with --profile, or give images of this machine as --data",
+    )
     inputs = prepare_inputs(_job(job, Single()), watcher.preparing)
     inputs.data.split(job.experiment.data_spec)  # so that a wrong part or share is told before minutes of measuring
     BACKEND.choose_kernels([job], watcher.noticed)

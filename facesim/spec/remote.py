@@ -10,6 +10,7 @@ import re
 from typing import NamedTuple
 
 from facesim.spec import aws_names
+from facesim.util.errors import InputError
 
 _ADDRESS = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<place>[^/]*)/?(?P<path>.*)", re.DOTALL)
 _FILE_SYSTEM = re.compile(r"fs-[0-9a-f]{8,40}")
@@ -53,3 +54,13 @@ def remote(data: str) -> Remote | None:
     if not address.path.strip("/"):
         raise ValueError(f"name the folder or file, too: {address.scheme}://{address.place}/FOLDER")
     return address
+
+
+def refuse_remote(data: str, why: str) -> None:
+    """See that --data is on this machine; `why` it has to be, and what to do, in words.
+
+    Raises:
+        InputError: hosts read it themselves.
+    """
+    if remote(data):
+        raise InputError(f"--data {data} is read by hosts alone{why}", field="data", value=data)

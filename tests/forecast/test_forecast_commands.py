@@ -20,8 +20,9 @@ from facesim.metrics.files import SampleWriter
 from facesim.planning.accuracy import accuracies
 from facesim.planning.calibration import calibration_job, learn_type
 from facesim.planning.described import described_jobs
-from facesim.planning.jobs import check_profile, forecast_of, record_of, write_forecast
+from facesim.planning.jobs import forecast_of, record_of, write_forecast
 from facesim.planning.learning import measured_update_s, outside_of
+from facesim.planning.notes import check_profile
 from facesim.planning.saved import (
     instances_file,
     outside_file,
