@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-
-import psutil
 
 from cluster.containers.engine import EngineError, capacity
 from cluster.containers.job import ContainerJob
 from facesim.backends import image
 from facesim.backends.base import Backend, HostMemory
 from facesim.backends.collect_results import collect_results
-from facesim.backends.emulation import Emulation, emulation_of, unequal_hosts
+from facesim.backends.emulation import Emulation, emulation_of, shared_capacity, unequal_hosts
 from facesim.backends.followed_job import FollowedJob
 from facesim.backends.kernels import unmeasured
 from facesim.backends.sagemaker.advice import AwsError
@@ -59,11 +56,7 @@ class DockerBackend(Backend):
         return unmeasured(job)
 
     def host_memory(self, job: Job, instance_type: str) -> HostMemory:
-        try:
-            cpus, memory_bytes = capacity()
-        except EngineError:  # which `check` tells
-            cpus, memory_bytes = os.cpu_count() or 1, psutil.virtual_memory().total
-        factor = emulation_of(job, cpus, memory_bytes).memory_factor
+        factor = emulation_of(job, *shared_capacity()).memory_factor
         return HostMemory("a container on this machine", factor * super().host_memory(job, instance_type).bytes)
 
     def limits_s(self, job: Job) -> tuple[float, float | None]:

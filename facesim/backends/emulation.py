@@ -8,10 +8,14 @@ of one size are scaled by different factors, and their times do not compare.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import psutil
+
+from cluster.containers.engine import EngineError, capacity
 from cluster.containers.host import HostShape
 from cluster.containers.processors import busiest
 from facesim.billing.catalogue import instance
@@ -84,6 +88,16 @@ def emulation_of(job: Job, cpus: float, memory_bytes: float) -> Emulation:
     """What the hosts of a job are given on a machine with `cpus` and `memory_bytes`."""
     asked = {name: getattr(job.backend, name, None) for name in ("host_cpus", "host_gbps")}
     return emulate(hosts_of_study(job), cpus, memory_bytes, **asked)
+
+
+def shared_capacity() -> tuple[float, int]:
+    """The processors, and the bytes of memory, that all containers of this machine share: those of the engine; where
+    none answers, which runs are told before they start, the machine's own.
+    """
+    try:
+        return capacity()
+    except EngineError:
+        return float(os.cpu_count() or 1), psutil.virtual_memory().total
 
 
 def unequal_hosts(jobs: Sequence[Job], cpus: float) -> str | None:

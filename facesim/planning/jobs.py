@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -11,8 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from cluster.containers.engine import EngineError, capacity
-from facesim.backends.emulation import emulation_of
+from facesim.backends.emulation import emulation_of, shared_capacity
 from facesim.billing.bill import Bill, make_bill
 from facesim.billing.catalogue import Instance, instance
 from facesim.forecast.constants import constants
@@ -130,7 +128,7 @@ def _hosts_of(job: Job, profile: Profile, own_instances: Path | None) -> dict[st
     if not job.backend.own_hosts:
         this_machine = {"relative_speed": here, "cores": cores, **measured, **_LOOPBACK}
         return {name: known[name].model_copy(update=this_machine) for name, _ in job.groups}
-    given = emulation_of(job, _processors_of_containers(cores), math.inf).shapes
+    given = emulation_of(job, shared_capacity()[0], math.inf).shapes
     return {
         name: known[name].model_copy(
             update={
@@ -144,16 +142,6 @@ def _hosts_of(job: Job, profile: Profile, own_instances: Path | None) -> dict[st
         )
         for name, host in given.items()
     }
-
-
-def _processors_of_containers(measured: int) -> float:
-    """How many processors the containers of this machine share: those of its engine, else as many as it has itself, or
-    were `measured`.
-    """
-    try:
-        return capacity()[0]
-    except EngineError:
-        return os.cpu_count() or measured
 
 
 def _with_cpus(kind: HostType, cpus: float) -> HostType:
