@@ -241,6 +241,15 @@ def test_as_many_files_of_other_people_may_be_bad_as_usual_whatever_the_run_allo
         recognizer.evaluate(tmp_path / "others", max_bad_files=0.0)
 
 
+def test_parts_of_other_people_s_data_are_pooled_and_no_option_is_named(recognizer, notices, tmp_path):
+    for part, seed in {"train": 9, "test": 10}.items():
+        render_folder(RenderSpec(identities=3, images=4, size=32, seed=seed), tmp_path / "others" / part)
+
+    assert recognizer.evaluate(tmp_path / "others")["people"] == 3
+    assert "others: its own split (train 12, test 12) is not kept: all images are pooled." in notices
+    assert not [told for told in notices if "--split" in told]
+
+
 def test_what_other_people_s_data_calls_them_is_an_option(run, recognizer, faces, tmp_path):
     pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet
