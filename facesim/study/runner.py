@@ -402,6 +402,7 @@ def _to_the_last_event(run: Run, execution: Execution, observer: Observer) -> tu
     finally:
         execution.close()
     if not run.job_file.exists():  # though tasks may have made a directory again, to write in
+        run.claim.release()
         raise _Removed(
             f"{run.directory} was removed or moved while it was being run: start it again, or continue it where it is "
             "now with `facesim run --resume`"

@@ -81,6 +81,12 @@ def test_a_narrow_terminal_cuts_off_no_number(study, width):
     assert "".join(cells).count("58.5±3.7s") == 1
 
 
+def test_checkpoints_that_could_not_be_written_are_counted(make_run):
+    full = make_run("single", result={"recovery": {"checkpoints": 0, "checkpoints_failed": 11}}, metrics=False)
+
+    assert re.search(r"checkpoints that failed +\| +11 \|", printed(compare([full])))
+
+
 def test_of_runs_without_an_accuracy_there_is_no_interval(make_run):
     text = printed(compare([make_run("single", finished=False, metrics=False)]))
 
