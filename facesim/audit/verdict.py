@@ -244,7 +244,9 @@ def _steps(ranks: Sequence[Rank], evidence: list[str]) -> bool | None:
 
 
 def _steps_of(rank: Rank) -> str:
-    return "none" if rank.steps is None else f"{rank.steps:,} on {rank.examples:,} examples"
+    if rank.steps is None:
+        return "none"
+    return f"{rank.steps:,} on {rank.examples:,} examples" if rank.examples else f"{rank.steps:,}"
 
 
 def _examples(ranks: Sequence[Rank], evidence: list[str]) -> bool | None:

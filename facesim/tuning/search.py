@@ -22,7 +22,7 @@ from facesim.runs.accounting import spent_s
 from facesim.runs.claim import Claim
 from facesim.runs.directory import Run
 from facesim.runs.records import Result
-from facesim.runs.states import RunState
+from facesim.runs.states import Measurement, RunState
 from facesim.spec.job import BESIDE_THE_RUN, Job, make_job
 from facesim.spec.options import flag
 from facesim.spec.remote import remote
@@ -337,6 +337,13 @@ class Trial:
             return _cost_so_far_usd(self.run) if self.run else 0.0
         return (self.result.spot_cost_usd if self.result.job.get("spot") else self.result.cost_usd) or 0.0
 
+    @property
+    def hypothetical(self) -> bool:
+        """Whether its dollars are seconds of a machine that emulated the instances, at the price of those."""
+        if self.result is None:
+            return self.run is not None and self.run.job().backend.measurement == Measurement.EMULATED
+        return self.result.measurement is Measurement.EMULATED
+
 
 def _cost_so_far_usd(run: Run) -> float:
     job = run.job()
@@ -371,7 +378,10 @@ def _with_run(trial: Trial, output: Path, run_id: str | None) -> Trial:
 def spent(trials: Iterable[Trial]) -> str:
     """What trials took, in words."""
     taken = list(trials)
-    return f"{time_text(sum(one.total_s for one in taken))} and {dollars_text(sum(one.cost_usd for one in taken))}"
+    dollars = dollars_text(sum(one.cost_usd for one in taken))
+    if any(one.hypothetical for one in taken):
+        dollars += " (hypothetical: seconds of this machine at instances' prices)"
+    return f"{time_text(sum(one.total_s for one in taken))} and {dollars}"
 
 
 def in_words(params: Mapping[str, Any]) -> str:

@@ -65,6 +65,7 @@ SAME_DATA = {"first_pass": frozenset("abc")}
         ({"steps": [10, 0]}, "apart", "hardly a step"),
         ({"received_bytes": 100.0}, "unknown", "one of the two is wrong"),
         ({"received_bytes": 100.0, "parameters_sha256": None}, "apart", "once in a whole training"),
+        ({"first_pass": None, "examples": 0}, "unknown", "rank 0: 10; rank 1: 10."),  # which it was not told
         ({"first_pass": None}, "unknown", "give facesim.audit.step their numbers, or the images alone"),
         ({"hashed": True, "repeated": 0}, "unknown", "altered whenever it is read"),
         ({"hashed": True}, "together", "different; two ranks shared 0%"),
