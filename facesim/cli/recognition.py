@@ -16,6 +16,7 @@ from facesim.cli.output import echo, echo_json, padded
 from facesim.cli.parsing import Choice, FilePath, Number, command
 from facesim.cli.quiet import hush_tensorflow
 from facesim.models.exporters import EXPORTERS
+from facesim.runs.evaluations import Evaluation
 from facesim.util.disk import writing_to
 from facesim.util.errors import InputError, doing
 from facesim.util.files import check_new, made_whole, write_bytes
@@ -89,7 +90,7 @@ def evaluate(
 
 def _evaluation(evaluation: dict[str, Any]) -> list[str]:
     seen = _SEEN[evaluation.get("identities_seen_in_training")]
-    lines = [f"{evaluation['data']}{seen}"]
+    lines = [f"{Evaluation.model_validate(evaluation).title}{seen}"]
     if scores := evaluation.get("closed_set"):
         lines.append(
             f"closed set       {scores['accuracy']:7.1%}  of {scores['examples']} {evaluation['tested']} images, "
@@ -122,7 +123,7 @@ def _evaluation(evaluation: dict[str, Any]) -> list[str]:
 
         for what, rates in by_group["rates"].items():
             lines.append(f"errors by group, {what}")
-            lines += [f"  {padded(rate['group'], 20)}{in_words(rate)}" for rate in rates]
+            lines += [f"  {padded(rate['group'], 20)}{in_words(rate)}" for rate in rates] or ["  no trial within a group"]
         lines += [by_group["warning"]] if by_group.get("warning") else []
     return lines
 

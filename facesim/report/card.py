@@ -222,7 +222,8 @@ def _thresholds(what: str, passing: str, calibration: Calibration | None) -> lis
 def _groups(evaluation: Evaluation) -> list[str]:
     groups = evaluation.groups
     if not groups:
-        return ["Error rates by group of people are not known: the data names no groups.", ""]
+        named_by = "the data" if evaluation.pairs is None else "a list of pairs"
+        return [f"Error rates by group of people are not known: {named_by} names no groups.", ""]
     rows = [(what, rate.group, in_words(rate)) for what, rates in groups.rates.items() for rate in rates]
     warning = groups.warning
     return [

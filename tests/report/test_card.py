@@ -110,7 +110,7 @@ def test_a_data_card_describes_the_data_or_says_that_it_is_not_there(run, tmp_pa
 
 def test_cards_show_no_folder_of_this_machine_and_every_list_of_pairs(run, tmp_path):
     for pairs in ("FF", "FP", "FF"):
-        run.keep_evaluation(Evaluation.model_validate(evaluation("/home/me/cfp", pairs=pairs)))
+        run.keep_evaluation(Evaluation.model_validate(evaluation("/home/me/cfp", pairs=pairs, groups=None)))
     job = json.loads((run.directory / "job.json").read_text())
     job["experiment"]["model"] = f"/home/me/net.py:build@{24 * 'a'}"
     (run.directory / "job.json").write_text(json.dumps(job))
@@ -121,6 +121,7 @@ def test_cards_show_no_folder_of_this_machine_and_every_list_of_pairs(run, tmp_p
     assert model.count("### On cfp, FF (") == model.count("### On cfp, FP (") == 1
     assert f"| network | net.py:build@{24 * 'a'}, head softmax" in model
     assert "/home/me" not in model + data
+    assert "are not known: a list of pairs names no groups." in model and "the data names no groups" not in model
 
 
 def test_evaluations_of_an_earlier_model_are_left_out_and_counted(run, tmp_path):
