@@ -123,7 +123,8 @@ def _evaluation(evaluation: dict[str, Any]) -> list[str]:
 
         for what, rates in by_group["rates"].items():
             lines.append(f"errors by group, {what}")
-            lines += [f"  {padded(rate['group'], 20)}{in_words(rate)}" for rate in rates] or ["  no trial within a group"]
+            told = [f"  {padded(rate['group'], 20)}{in_words(rate)}" for rate in rates]
+            lines += told or ["  no trial within a group"]
         lines += [by_group["warning"]] if by_group.get("warning") else []
     return lines
 

@@ -81,7 +81,8 @@ def _lfw(wanted: Wanted) -> Source:
 
 
 def _npz(path: Path, wanted: Wanted) -> Source:
-    return Source(printable(path.stem), fingerprint(path.parent, [path]), lambda: _read_npz(path, wanted), nameless=True)
+    files = fingerprint(path.parent, [path])
+    return Source(printable(path.stem), files, lambda: _read_npz(path, wanted), nameless=True)
 
 
 def _csv(path: Path, wanted: Wanted) -> Source:
