@@ -322,6 +322,7 @@ def card(run_directory: Path, output: Path) -> None:
     """
     from facesim.data import describe
     from facesim.preflight.inputs import prepare_data
+    from facesim.preflight.lineage import is_as_trained
     from facesim.report.card import data_card, model_card
     from facesim.runs.directory import find_run
 
@@ -330,7 +331,10 @@ def card(run_directory: Path, output: Path) -> None:
     cards, description = {"model-card.md": model_card(run)}, None
     try:
         job = run.job()
-        description = describe(prepare_data(job, lambda *_: None), job.experiment.data_spec)
+        data = prepare_data(job, lambda *_: None)
+        if not is_as_trained(run, data):
+            raise InputError(f"{data.name} has changed since the model was trained")
+        description = describe(data, job.experiment.data_spec)
     except InputError as error:
         _notice(f"the data card has only what the run recorded: {error}")
     cards["data-card.md"] = data_card(run, description)

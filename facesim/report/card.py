@@ -88,7 +88,8 @@ def model_card(run: Run) -> str:
 
 
 def data_card(run: Run, description: Description | None) -> str:
-    """The card of the data that a run was trained on; `description` is None where the data is not there any more.
+    """The card of the data that a run was trained on; `description` is None where the data is not there any more, or is
+    another one.
 
     Raises:
         InputError: the run has no result, or its files cannot be read.
@@ -124,7 +125,8 @@ def data_card(run: Run, description: Description | None) -> str:
     lines += [*table(("", ""), facts.items()), ""]
     lines += [f"- {escaped(note)}" for note in data.notes] + [""] * bool(data.notes)
     if description is None:
-        lines += ["The data itself was not at hand when this was written: this is what the run recorded of it.", ""]
+        missing = "The data as it was in training was not at hand when this was written"
+        lines += [f"{missing}: this is what the run recorded of it.", ""]
     for title in ("Where the images are from", "Who agreed to what", "Licence", "Intended use"):
         lines += [f"## {title}", "", _OPEN, ""]
     lines += [f"Written by facesim {__version__} from the run {escaped(run.id)}.", ""]

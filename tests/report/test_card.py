@@ -108,6 +108,16 @@ def test_a_data_card_describes_the_data_or_says_that_it_is_not_there(run, tmp_pa
     assert "the data card has only what the run recorded: no data source" in capsys.readouterr().err
 
 
+def test_a_data_card_describes_no_data_that_has_changed_since(run, tmp_path, capsys):
+    result = json.loads(run.result_file.read_text())
+    run.result_file.write_text(json.dumps({**result, "data": {**result["data"], "content_sha256": "0" * 64}}))
+
+    _, data = cards(run, tmp_path)
+
+    assert "was not at hand" in data and "| images of a person |" not in data
+    assert "what the run recorded: faces has changed since the model was trained" in capsys.readouterr().err
+
+
 def test_cards_show_no_folder_of_this_machine_and_every_list_of_pairs(run, tmp_path):
     for pairs in ("FF", "FP", "FF"):
         run.keep_evaluation(Evaluation.model_validate(evaluation("/home/me/cfp", pairs=pairs, groups=None)))
