@@ -308,9 +308,10 @@ def resolve(source: str) -> tuple[str, Path | None]:
         return source, None
     if source.startswith(huggingface.PREFIX):
         return "hf", None
-    path = Path(os.path.expanduser(source))
+    place = os.path.expanduser(source)
+    path = Path(place)
     try:
-        mode = os.stat(path).st_mode
+        mode = os.stat(place).st_mode  # the text: a path makes the current folder of an empty one
     except (OSError, ValueError) as error:
         why = "" if isinstance(error, FileNotFoundError) else f" ({why_unread(error)})"
         raise InputError(
