@@ -357,11 +357,11 @@ class Recognizer:
         elif data is None or str(data) == job.experiment.data:
             _refuse(reading, "the run's own data, which is read as the run read it")
             own = self._prepared(job, groups)
-            if not is_as_trained(self._run, own):
+            if not (as_trained := is_as_trained(self._run, own)):
                 self._notice(
                     f"{own.name} has changed since the model was trained: what is held out now may have been trained on"
                 )
-            results = assess_own(embedder, own, fars)
+            results = assess_own(embedder, own, fars, as_trained=as_trained)
         else:
             others = _of_others(job, str(data), reading)
             strangers = self._prepared(others, groups)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import shutil
 from pathlib import Path
@@ -184,6 +185,21 @@ def test_people_of_one_image_are_left_out_and_told(recognizer, notices, tmp_path
 
     assert recognizer.evaluate(others)["people"] == 5
     assert "others: not used: 1 image: of an identity with fewer than 2 images (person-001)" in notices
+
+
+def test_of_data_that_has_changed_nobody_knows_who_is_who(run, notices, tmp_path):
+    changed = Run(shutil.copytree(run.directory, tmp_path / "changed"))
+    changed.evaluation_file.unlink(missing_ok=True)  # what other tests evaluated
+    Recognizer(changed, notices.append).evaluate()
+    result = {"strategy": "single", "backend": "local", "seed": 0, "state": "Completed"}
+    changed.result_file.write_text(json.dumps({**result, "data": {"content_sha256": "0" * 64}}))
+
+    evaluated = Recognizer(changed, notices.append).evaluate()
+
+    assert "whom each output of the model stands for" in evaluated["left_out"]["closed set"]
+    assert "closed_set" not in evaluated
+    assert evaluated["identification"] and evaluated["verification"]
+    assert list(json.loads(changed.evaluation_file.read_text())) == ["the run's own images"]
 
 
 def test_pairs_of_images_that_were_trained_on_are_told(recognizer, notices, faces, tmp_path, monkeypatch):
