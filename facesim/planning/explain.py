@@ -15,8 +15,9 @@ from facesim.forecast.model import Forecast
 from facesim.forecast.profile_data import Profile
 from facesim.forecast.shapes import ClusterShape
 from facesim.forecast.speeds import Speeds, Table
-from facesim.planning.quantities import dollars_text, time_text
-from facesim.planning.search import Axes, Plan, Row
+from facesim.planning.quantities import dollars_text, several, time_text
+from facesim.planning.search import Axes, Plan, Row, clustered
+from facesim.spec.strategies import STRATEGIES
 from facesim.util.errors import InputError
 
 
@@ -50,12 +51,12 @@ def read_shape(text: str, among: Mapping[str, HostType], usual: ClusterShape, ax
             field, value = "workers", int(match[1] or match[2])
         elif part in among:
             field, value = "instance_type", part
-        elif re.fullmatch(r"[a-z]+(-[a-z]+)*", part):
+        elif part in STRATEGIES:
             field, value = "strategy", part
         else:
             raise InputError(
                 f"--explain {text!r}: {part!r} is no part of a shape; write it like ps-async:ml.m5.xlarge:4w:2ps, or "
-                "cheapest, fastest"
+                f"cheapest, fastest; strategies are {', '.join(STRATEGIES)}"
             )
         if field in fields:
             raise InputError(f"--explain {text!r} says twice what {field} is, {fields[field]} and {value}: say it once")
@@ -118,12 +119,12 @@ def _steps(plan: Plan, row: Row) -> Iterator[Step]:
     elif shape.summed:
         yield _of_the_ring(profile, table, shape)
     yield _of_an_update(profile, shape, compute_s, float(burst.update_s[0]), forecast.update_s)
-    updates_an_epoch = -(-profile.examples // plan.batch)
+    updates_an_epoch = several(-(-profile.examples // plan.batch), "update")
     yield Step(
         "Updates",
         (
-            f"{profile.examples:,} examples / {plan.batch} an update = {updates_an_epoch:,} updates an epoch; "
-            f"times {plan.epochs} epochs = {forecast.updates:,}",
+            f"{profile.examples:,} examples / {plan.batch} an update = {updates_an_epoch} an epoch; "
+            f"times {several(plan.epochs, 'epoch')} = {forecast.updates:,}",
         ),
     )
     yield _of_the_phases(forecast)
@@ -252,7 +253,8 @@ def _of_an_update(profile: Profile, shape: ClusterShape, compute_s: float, burst
     lines = [formula.words]
     if shape.workers > 1:
         lines.append(f"w = {shape.workers}, C = {compute_s * 1000:.4g} ms, spread of a step {100 * profile.cv:.1f} %")
-    lines.append(f"an update takes {burst_s * 1000:.4g} ms while the network has credit")
+    credit = " while the network has credit" if clustered(shape) else ""
+    lines.append(f"an update takes {burst_s * 1000:.4g} ms{credit}")
     if abs(update_s - burst_s) > 1e-3 * burst_s:
         lines.append(f"{update_s * 1000:.4g} ms over the whole job: later the network falls to its base rate")
     alone_s = compute_s if shape.kind.asynchronous or not shape.kind.replicated else None
@@ -263,11 +265,12 @@ def _of_an_update(profile: Profile, shape: ClusterShape, compute_s: float, burst
 
 def _of_the_phases(forecast: Forecast) -> Step:
     phases = forecast.phases
+    burst = " in the network's burst phase" if clustered(forecast.shape) else ""
     named = (
         ("waiting for instances", phases.waiting_s),
         ("download of image and data", phases.download_s),
         ("start to the first step", phases.start_s),
-        (f"{forecast.updates:,} updates in the network's burst phase", phases.training_burst_s),
+        (f"{several(forecast.updates, 'update')}{burst}", phases.training_burst_s),
         ("and in its base phase", phases.training_base_s),
         ("workers that wait for the last before each evaluation and checkpoint", phases.drain_s),
         ("evaluations", phases.evaluation_s),
