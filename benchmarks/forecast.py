@@ -94,6 +94,8 @@ def _unusable(content: dict[str, Any]) -> str | None:
     if reader_of(content) is async_ps.curves:
         any_of.append([*async_ps.SPEED_NAMES])
     missing = [[each[-1] for each in any_of if not any(positive(row, name) for name in each)] for row in rows]
+    if reader_of(content) is async_ps.curves:
+        missing = [[*names, *([] if async_ps.servers_of(row) else ["ps"])] for names, row in zip(missing, rows)]
     if not (left_out := sum(map(bool, missing))):
         return None
     of = ", ".join(dict.fromkeys(name for without in missing for name in without))
@@ -173,12 +175,12 @@ def _covered(report: dict[str, Any]) -> str:
 @click.option("--json", "as_json", is_flag=False, flag_value="-", help="also as JSON: to this file, or printed alone")
 @click.option("--calibrate", is_flag=True, help="first fit the constants to these files, and write them")
 def main(truth: Path, as_json: str | None, calibrate: bool) -> None:
+    if not any(truth.glob("*.json")):
+        raise click.ClickException(f"no file of {truth} ends in .json: measurements are read from such files")
     if calibrate:
         contents = [content for _, content in read(truth)[0]]
         packaged = json.loads(FILE.read_text(encoding="utf-8"))
         write_json(FILE, packaged | calibrated(contents))
-    if not any(truth.glob("*.json")):
-        raise click.ClickException(f"no file of {truth} ends in .json: measurements are read from such files")
     report = summary(judge(truth))
     if as_json == "-":
         json.dump(report, sys.stdout, indent=1)

@@ -29,11 +29,13 @@ def constants_for(mpi: str) -> str:
     return "horovod_nccl" if "nccl" in mpi.lower() else "horovod_mpi"
 
 
-def horovod_groups(rows: Rows) -> dict[tuple[str, str, str], Rows]:
-    groups: dict[tuple[str, str, str], Rows] = {}
+def horovod_groups(rows: Rows) -> dict[tuple[str, str, str, float | None], Rows]:
+    """Rows of one curve each, by GPU, model, library of messages and batch of a GPU, if it is told."""
+    groups: dict[tuple[str, str, str, float | None], Rows] = {}
     for row in rows:
         if positive(row, "images_per_s") and counted(row, "gpus"):
-            key = (str(row.get("gpu", "?")), str(row.get("model", "?")), str(row.get("mpi", "?")))
+            names = (str(row.get(name, "?")) for name in ("gpu", "model", "mpi"))
+            key = (*names, positive(row, "batch_per_gpu"))
             groups.setdefault(key, []).append(row)
     return groups
 
@@ -52,8 +54,10 @@ def base_of(rows: Rows) -> tuple[dict[str, Any] | None, float]:
 
 
 def horovod(files: Rows, content: dict[str, Any]) -> Iterator[Curve]:
-    for (gpu, model, mpi), rows in horovod_groups(content["rows"]).items():
-        name, study = f"{gpu} {model}, {mpi}", f"{HOROVOD} over {'NCCL' if 'nccl' in mpi.lower() else 'MPI'}"
+    for (gpu, model, mpi, told), rows in horovod_groups(content["rows"]).items():
+        batch = told or ASSUMED_BATCH
+        name = f"{gpu} {model}, {mpi}" + (f", batch {told:g}" if told else "")
+        study = f"{HOROVOD} over {'NCCL' if 'nccl' in mpi.lower() else 'MPI'}"
         given, size = base_of(rows)
         several = [row for row in rows if row["gpus"] > size]
         sum_bytes = param_bytes(rows[0])
@@ -65,14 +69,13 @@ def horovod(files: Rows, content: dict[str, Any]) -> Iterator[Curve]:
             yield Curve(study, name, reason=f"how many parameters {model} has is not known")
         else:
             values = constants(constants_for(mpi)).for_model(model)
-            batch = positive(given, "batch_per_gpu") or ASSUMED_BATCH
             node_s = size * batch / given["images_per_s"]
             width = fitted_width(values)
             points = [_point(given, node_s, batch, width, given=True)]
             for row in several:
                 nodes = max(2.0, math.ceil(row["gpus"] / size))
                 points.append(_point(row, horovod_step_s(nodes, node_s, sum_bytes, values), batch, width))
-            yield Curve(study, name, tuple(points), choice=name, note=f"batch {batch:g} assumed")
+            yield Curve(study, name, tuple(points), choice=name, note="" if told else f"batch {batch:g} assumed")
 
 
 def _point(row: dict[str, Any], step_s: float, batch: float, width: float, given: bool = False) -> Point:

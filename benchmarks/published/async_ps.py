@@ -22,17 +22,17 @@ _PUSHES_FOR_EACH = 1.6
 
 
 class Measured(NamedTuple):
-    """Steps a second by number of workers, of one GPU, model and number of servers."""
+    """Steps a second by number of workers, of one GPU, model, number of servers and batch of a worker (0: not told).
+    `repeated` are the workers of which more than one row tells: their speed is the mean.
+    """
 
     gpu: str
     model: str
     servers: int
+    batch: int
     speeds: dict[int, float]
     cv: float  # of the one worker's speed while it ran; 0: not told
-
-    @property
-    def name(self) -> str:
-        return f"{self.gpu} {self.model}, {self.servers} ps"
+    repeated: tuple[int, ...]
 
 
 class Models(NamedTuple):
@@ -88,20 +88,32 @@ def models_of(files: list[dict[str, Any]]) -> Models:
 
 def measured_of(rows: list[dict[str, Any]]) -> list[Measured]:
     """Curves in the order of their rows; a shape that was measured more than once has the mean of its speeds."""
-    speeds: dict[tuple[str, str, int], dict[int, list[float]]] = {}
-    spread: dict[tuple[str, str, int], float] = {}
+    speeds: dict[tuple[str, str, int, int], dict[int, list[float]]] = {}
+    spread: dict[tuple[str, str, int, int], float] = {}
     for row in rows:
         speed = next((value for name in SPEED_NAMES if (value := positive(row, name))), None)
-        workers, servers = counted(row, "workers"), counted(row, "ps") or 1
-        if speed and workers:
-            key = (str(row.get("gpu", "?")), str(row.get("model", "?")), int(servers))
+        workers, servers = counted(row, "workers"), servers_of(row)
+        if speed and workers and servers:
+            batch = int(counted(row, "batch_per_worker") or 0)
+            key = (str(row.get("gpu", "?")), str(row.get("model", "?")), servers, batch)
             speeds.setdefault(key, {}).setdefault(int(workers), []).append(speed)
             if workers == 1 and (deviation := positive(row, "steps_per_s_stdev")):
                 spread[key] = deviation / speed
     return [
-        Measured(*key, {workers: float(np.mean(each)) for workers, each in sorted(known.items())}, spread.get(key, 0.0))
+        Measured(
+            *key,
+            {workers: float(np.mean(each)) for workers, each in sorted(known.items())},
+            spread.get(key, 0.0),
+            tuple(workers for workers, each in sorted(known.items()) if len(each) > 1),
+        )
         for key, known in speeds.items()
     ]
+
+
+def servers_of(row: dict[str, Any]) -> int | None:
+    """How many servers a row tells of, one if it tells nothing; None: it tells what cannot be."""
+    servers = 1 if row.get("ps") is None else counted(row, "ps")
+    return None if servers is None else int(servers)
 
 
 class Server(NamedTuple):
@@ -146,22 +158,26 @@ def server_for(model: str) -> Server:
 
 def curves(files: list[dict[str, Any]], content: dict[str, Any]) -> Iterator[Curve]:
     models, measured = models_of(files), measured_of(content["rows"])
-    by_key = {(each.gpu, each.model, each.servers): each for each in measured}
+    by_key = {(each.gpu, each.model, each.servers, each.batch): each for each in measured}
     for each in measured:
+        batches = {other.batch for other in measured if other[:3] == each[:3]}
+        batch = f", batch {each.batch or '?'}" if len(batches) > 1 else ""
+        name = f"{each.gpu} {each.model}{batch}, {each.servers} ps"
+        choice = f"{each.gpu} {each.model}{batch}"
         loads = models.loads(each.model, each.servers)
         if loads is None:
             reason = f"the variables of {each.model} are in no file, nor how many it has"
-            yield Curve(STUDY, each.name, reason=reason)
+            yield Curve(STUDY, name, reason=reason)
             continue
-        base = by_key.get((each.gpu, each.model, 1))
+        base = by_key.get((each.gpu, each.model, 1, each.batch))
         if 1 in each.speeds:
-            yield _curve(each, each, loads, loads, STUDY, each.name)
+            yield _curve(each, each, loads, loads, STUDY, name, choice)
         if each.servers > 1 and base and 1 in base.speeds:
             before = models.loads(each.model, 1)
             assert before is not None
-            yield _curve(each, base, loads, before, f"{STUDY}, servers added", f"{each.name} from 1 ps")
+            yield _curve(each, base, loads, before, f"{STUDY}, servers added", f"{name} from 1 ps")
         elif 1 not in each.speeds:
-            yield Curve(STUDY, each.name, reason="one worker was not measured, with these servers or with one")
+            yield Curve(STUDY, name, reason="one worker was not measured, with these servers or with one")
 
 
 def _curve(
@@ -171,6 +187,7 @@ def _curve(
     given_loads: tuple[ServerLoad, ...],
     study: str,
     name: str,
+    choice: str | None = None,
 ) -> Curve:
     same = target is given
     workers = np.array([count for count in target.speeds if count > 1 or not same], dtype=float)
@@ -188,8 +205,9 @@ def _curve(
             Point(_shape(int(count)), float(speed), target.speeds[int(count)], float(width), usd_per_h[int(count)])
             for count, speed, width in zip(workers, speeds, widths)
         ]
-    choice = f"{target.gpu} {target.model}" if same else None
-    return Curve(study, name, tuple(points), choice=choice)
+    repeated = ", ".join(map(str, sorted({*target.repeated, *({1} & {*given.repeated})})))
+    note = f"the mean of several rows, of {repeated} workers" if repeated else ""
+    return Curve(study, name, tuple(points), choice=choice, note=note)
 
 
 def _shape(workers: int) -> str:

@@ -87,10 +87,11 @@ def servers(files: list[dict[str, Any]], rows: list[dict[str, Any]]) -> dict[str
     """`tf1_parameter_server`: from curves of one server, of two, and of two from what one worker did with one."""
     models = async_ps.models_of(files)
     measured = [each for each in async_ps.measured_of(rows) if models.loads(each.model, each.servers)]
-    single = {(each.gpu, each.model): each for each in measured if each.servers == 1}
+    single = {(each.gpu, each.model, each.batch): each for each in measured if each.servers == 1}
     cases: dict[str, list[tuple[Any, Any]]] = {}
     for each in measured:
-        bases = {id(base): base for base in (each, single.get((each.gpu, each.model))) if base and 1 in base.speeds}
+        of_one = single.get((each.gpu, each.model, each.batch))
+        bases = {id(base): base for base in (each, of_one) if base and 1 in base.speeds}
         cases.setdefault(model_key(each.model), []).extend((each, base) for base in bases.values())
 
     def residuals(values: Mapping[str, float], chosen: Sequence[tuple[Any, Any]]) -> Iterable[float]:
@@ -147,15 +148,16 @@ def one_host(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def sums(rows: list[dict[str, Any]], which: str) -> dict[str, Any]:
     """`horovod_mpi` or `horovod_nccl`: from one host to several."""
     cases: dict[str, list[tuple[float, float, float, float]]] = {}
-    for (_, model, mpi), members in allreduce.horovod_groups(rows).items():
+    for (_, model, mpi, told), members in allreduce.horovod_groups(rows).items():
         given, size = allreduce.base_of(members)
         sum_bytes = param_bytes(members[0])
         if given is None or sum_bytes is None or allreduce.constants_for(mpi) != which:
             continue
-        node_s = size * allreduce.ASSUMED_BATCH / given["images_per_s"]
+        batch = told or allreduce.ASSUMED_BATCH
+        node_s = size * batch / given["images_per_s"]
         for row in members:
             if row["gpus"] > size:
-                step_s = row["gpus"] * allreduce.ASSUMED_BATCH / row["images_per_s"]
+                step_s = row["gpus"] * batch / row["images_per_s"]
                 cases.setdefault(model, []).append((row["gpus"] / size, node_s, sum_bytes, step_s))
 
     def residuals(values: Mapping[str, float], chosen: Sequence[Any]) -> Iterable[float]:

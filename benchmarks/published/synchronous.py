@@ -4,6 +4,7 @@ servers from one host to several, and one host's GPUs from one of them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -41,7 +42,7 @@ def curves(files: Rows, content: dict[str, Any]) -> Iterator[Curve]:
     for (study, hardware, model, strategy, data, batch), rows in grouped(content["rows"]).items():
         name = f"{hardware} {model}, batch {batch}" + ("" if data == "synthetic" else f", {data} data")
         if study == SERVERS:
-            yield _served(name, model, [row for row in rows if update_s(row)])
+            yield from _served(name, model, [row for row in rows if update_s(row)])
         elif study == ONE_HOST:
             kind = strategy.removeprefix("single_machine_").replace("_", " ")
             yield _one_host(f"{name}, {kind}", model, [row for row in rows if update_s(row)])
@@ -57,12 +58,21 @@ def served_update_s(row: dict[str, Any], host_s: float, values: Any) -> float:
     return float(ps_sync_step_s(host_s, values["cv"], workers, sent, sent, overlap=values["overlap"]))
 
 
-def _served(name: str, model: str, rows: Rows) -> Curve:
+def _served(name: str, model: str, rows: Rows) -> Iterator[Curve]:
+    """A curve for each number of GPUs that hosts of several have."""
     alone = [row for row in rows if (counted(row, "workers") or 1) == 1]
     several = [row for row in rows if (counted(row, "workers") or 1) > 1]
+    sizes = dict.fromkeys(map(_gpus_of_a_host, several))
     if not several:
-        return Curve(SERVERS, name, reason="only one host was measured")
-    gpus = _gpus_of_a_host(several[0])
+        yield Curve(SERVERS, name, reason="only one host was measured")
+    for gpus in sizes:
+        alike = [row for row in several if _gpus_of_a_host(row) == gpus]
+        of_size = f", {gpus or math.nan:g} GPUs a host" if len(sizes) > 1 else ""
+        yield _served_by_alike(f"{name}{of_size}", model, gpus, alone, alike)
+
+
+def _served_by_alike(name: str, model: str, gpus: float | None, alone: Rows, several: Rows) -> Curve:
+    """Of hosts with so many GPUs each, from such a host that is `alone`."""
     given = next((row for row in alone if counted(row, "gpus") == gpus), None)
     if given is None:
         return Curve(SERVERS, name, reason=f"no row of one host with {gpus or '?'} GPUs, from which it would start")
@@ -73,9 +83,7 @@ def _served(name: str, model: str, rows: Rows) -> Curve:
     values = constants("tf_sync_server").for_model(f"{model}, batch {given['batch_per_gpu']:g}")
     width = fitted_width(values)
     points = [_point(given, host_s, width, given=True)]
-    for row in several:
-        if _gpus_of_a_host(row) == gpus:
-            points.append(_point(row, served_update_s(row, host_s, values), width))
+    points += [_point(row, served_update_s(row, host_s, values), width) for row in several]
     return Curve(SERVERS, name, tuple(points), choice=name)
 
 

@@ -120,6 +120,10 @@ def plan(
     from facesim.planning.search import Axes, Wanted
 
     with as_in_python():
+        if not isinstance(other_workers, Mapping | None):
+            raise InputError(
+                f'other_workers {other_workers!r} must be how many workers by type, such as {{"ml.m5.xlarge": 4}}'
+            )
         try:
             axes = Axes(
                 strategies=_several(strategy),

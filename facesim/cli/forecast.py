@@ -69,7 +69,7 @@ def forecast(
 
 
 def _print_forecasts(runs: list[Run], as_json: bool) -> None:
-    from facesim.planning.quantities import dollars_text, time_text
+    from facesim.planning.quantities import dollars_text, several, time_text
 
     records = [(run, record) for run in runs if (record := run.forecast()) is not None]
     if as_json:
@@ -94,8 +94,8 @@ def _print_forecasts(runs: list[Run], as_json: bool) -> None:
         )
         echo(f"  phases    {phases}")
         echo(
-            f"  training  {record.updates:,} updates of {1000 * record.update_s:.4g} ms, {record.images_per_s:,.0f} "
-            "images/s"
+            f"  training  {several(record.updates, 'update')} of {1000 * record.update_s:.4g} ms, "
+            f"{record.images_per_s:,.0f} images/s"
         )
         for text in record.assumptions:
             echo(f"  assumed   {text}")

@@ -108,7 +108,7 @@ class _Counts(click.types.IntParamType):
     metavar="SHAPE",
     help="the arithmetic of one shape in words: cheapest, fastest, or ps-async:ml.m5.xlarge:4w:1ps",
 )
-@command_option("--replay", type=click.IntRange(0, 20), default=0, show_default=True,
+@command_option("--replay", type=click.IntRange(0, quantities.MOST_REPLAYS), default=0, show_default=True,
      help="seeds with which to train here what the recommended shapes would, for their accuracy")  # fmt: skip
 @command_option("--all", "everything", is_flag=True, common=False, help="print every shape")
 @command_option("--output", type=FILE, help="HTML file with the plots  [default: in --runs]")
@@ -260,9 +260,11 @@ def _print_plan(made: Plan, everything: bool) -> None:
 
     for sentence in answer(made):
         echo(sentence)
+    images = quantities.several(made.profile.examples, "training image")
     echo(
-        f"\n{made.profile.model}, {made.profile.framework}, on {made.profile.examples:,} training images, "
-        f"{made.epochs} epochs, batch {made.batch}: {len(made.rows):,} shapes. All numbers are forecast; in brackets "
+        f"\n{made.profile.model}, {made.profile.framework}, on {images}, "
+        f"{quantities.several(made.epochs, 'epoch')}, batch {made.batch}: "
+        f"{quantities.several(len(made.rows), 'shape')}. All numbers are forecast; in brackets "
         "the 80 % interval."
     )
     rows = table(made, everything)
@@ -273,7 +275,7 @@ def _print_plan(made: Plan, everything: bool) -> None:
         echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
     left = len(made.rows) - len(rows)
     if left:
-        echo(f"and {left:,} more shape{'' if left == 1 else 's'}: --all prints {'it' if left == 1 else 'them'}")
+        echo(f"and {quantities.several(left, 'more shape')}: --all prints {'it' if left == 1 else 'them'}")
     echo()
     for topic, text in (*words(rows), *notes(made)):
         echo(f"{topic:12}{text}")

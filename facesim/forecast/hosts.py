@@ -201,10 +201,19 @@ def _checked(file: str | Path, name: str, known: Mapping[str, object], given: Ma
     try:
         return HostType.model_validate({**known, **given})
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        value = f", not {first['input']!r}" if field and first["type"] != "missing" else ""
-        raise InputError(f"--instances {file}: {name}{'.' + field if field else ''}: {first['msg']}{value}") from None
+        raise InputError(f"--instances {file}: {name}{_what_is_wrong(error)}") from None
+
+
+def _what_is_wrong(error: pydantic.ValidationError) -> str:
+    first = error.errors()[0]
+    field = "".join(f".{part}" for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        fields = ", ".join(each for each in HostType.model_fields if each != "name")
+        return f"{field}: there is no such field; there are {fields}"
+    if first["type"] == "missing":
+        return f"{field} is missing: a type that is not in the catalogue needs it"
+    value = f", not {first['input']!r}" if field else ""
+    return f"{field}: {first['msg'].removeprefix('Value error, ')}{value}"
 
 
 def _from_catalogue(kind: Instance) -> HostType:

@@ -8,12 +8,19 @@ from typing import Any, NamedTuple
 from facesim.backends.training_job import USUAL_RUN_S
 from facesim.planning.explain import bound_in_words
 from facesim.planning.notes import usual_limit
-from facesim.planning.quantities import dollars_text, time_text
+from facesim.planning.quantities import dollars_text, several, time_text
 from facesim.planning.search import FLAT, Plan, Row, Wanted, clustered
+from facesim.spec.shape import MOST_WORKERS
 from facesim.spec.strategies import STRATEGIES
 
 #: More rows than these are for `--all` and for JSON.
 SHOWN = 12
+
+#: How rows are marked that are extrapolated.
+_BEYOND = "beyond"
+
+#: From so many times on what is paid differs.
+_SAME = 1.05
 
 
 class TableRow(NamedTuple):
@@ -56,6 +63,14 @@ def answer(plan: Plan) -> list[str]:
     return sentences
 
 
+def named_rows(plan: Plan) -> list[Row]:
+    """The rows that the answer speaks of, each once, the first to take first."""
+    rows = (plan.cheapest, plan.fastest, plan.nearly_fastest, plan.one_machine)
+    if plan.cheapest is None:
+        rows = tuple(row for _, row in _nearest(plan))
+    return list({id(row): row for row in rows if row is not None}.values())
+
+
 def figures(row: Row) -> str:
     """A shape with its time, dollars and accuracy, each with the 80 % interval."""
     forecast = row.forecast
@@ -75,11 +90,8 @@ def accuracy_text(row: Row) -> str:
 
 
 def table(plan: Plan, everything: bool = False) -> list[TableRow]:
-    """The rows worth looking at: the best, one machine, the steps of the front, and then the cheapest; or all."""
-    chosen: dict[int, Row] = {}
-    for row in (plan.cheapest, plan.fastest, plan.one_machine, *plan.steps):
-        if row is not None:
-            chosen.setdefault(id(row), row)
+    """The rows worth looking at: those of the answer, the steps of the front, and then the cheapest; or all."""
+    chosen = {id(row): row for row in (*named_rows(plan), *plan.steps)}
     for row in plan.rows:
         if not everything and len(chosen) >= SHOWN:
             break
@@ -108,23 +120,22 @@ def words(rows: Sequence[TableRow]) -> Iterator[tuple[str, str]]:
         yield bound, bound_in_words(bound)
     if any("front" in row.marks for row in rows):
         yield "front", "no other shape is both faster and cheaper"
+    if any(_BEYOND in row.marks for row in rows):
+        yield _BEYOND, "beyond what the profile measured: less sure than its interval says"
 
 
 def notes(plan: Plan) -> Iterator[tuple[str, str]]:
     """(topic, sentence) of everything else that a reader should know."""
-    shown = [row for row in (plan.cheapest, plan.fastest, *plan.steps) if row is not None]
-    for flat in plan.flats_of(shown):
+    named = named_rows(plan)
+    for flat in plan.flats_of((*named, *plan.steps)):
         yield "enough", str(flat)
-    described = shown[0] if shown else plan.fastest_of_all
-    assumed = dict.fromkeys(
-        text for row in (plan.cheapest, plan.fastest, described) if row for text in row.forecast.assumptions
-    )
+    assumed = dict.fromkeys(text for row in named for text in row.forecast.assumptions)
     for text in (*plan.notes, *assumed):
         yield "assumed", text
-    recommended = (plan.cheapest, plan.nearly_fastest, plan.fastest, described)
-    long = {str(row.forecast.shape): None for row in recommended if row and row.forecast.phases.billed_s > USUAL_RUN_S}
-    if long:
+    if long := [str(row.forecast.shape) for row in named if row.forecast.phases.billed_s > USUAL_RUN_S]:
         yield "limit", f"{usual_limit('max_run', USUAL_RUN_S)}: give it to run {'; '.join(long)}"
+    if large := [str(row.forecast.shape) for row in named if row.forecast.shape.workers > MOST_WORKERS]:
+        yield "limit", f"a job of facesim has {MOST_WORKERS} workers at the most, so it cannot run {'; '.join(large)}"
     if all(row.accuracy is None for row in plan.rows):
         here = ", and --replay 3 trains here, in one process, as the recommended cluster would"
         yield (
@@ -136,7 +147,7 @@ def notes(plan: Plan) -> Iterator[tuple[str, str]]:
         for text in dict.fromkeys(row.accuracy.origin for row in plan.rows if row.accuracy):
             yield "accuracy", text
     causes: dict[str, list[str]] = {}
-    for doubt in plan.doubts(described):
+    for doubt in plan.doubts(named[0]):
         causes.setdefault(doubt.remedy, []).append(f"± {100 * doubt.half_width:.0f} % for {doubt.cause}")
     for remedy, doubted in causes.items():
         yield "surer with", f"{remedy} (now {', '.join(doubted)})"
@@ -165,7 +176,7 @@ def to_json(plan: Plan) -> dict[str, Any]:
             {"shape": flat.shape.model_dump(), "enough": flat.enough, "most": flat.most} for flat in plan.flats
         ],
         "notes": [{"topic": topic, "text": text} for topic, text in notes(plan)],
-        "doubts": [doubt._asdict() for doubt in plan.doubts(plan.cheapest or plan.fastest_of_all)],
+        "doubts": [doubt._asdict() for doubt in plan.doubts(named_rows(plan)[0])],
     }
 
 
@@ -199,17 +210,17 @@ def _row_json(row: Row, on_front: bool) -> dict[str, Any]:
 
 
 def _nothing_keeps_it(plan: Plan) -> list[str]:
-    sentences = [f"Nothing of {len(plan.rows):,} shapes keeps {plan.wanted} at the bad end of its interval."]
+    sentences = [f"Nothing of {several(len(plan.rows), 'shape')} keeps {plan.wanted} at the bad end of its interval."]
     if plan.wanted.min_accuracy is not None and all(row.accuracy is None for row in plan.rows):
         here = "--replay 3 finds it here, in one process; or " if plan.replayable else ""
         sentences.append(
             f"The accuracy of none is known: {here}run the job (facesim run) and name its folder with --runs."
         )
-    return [*sentences, *_nearest(plan)]
+    return [*sentences, *(f"T{' and '.join(names)[1:]}: {figures(row)}." for names, row in _nearest(plan))]
 
 
-def _nearest(plan: Plan) -> Iterator[str]:
-    """What keeps one of the conditions, or comes nearest to it; a shape that is several of these is named once."""
+def _nearest(plan: Plan) -> list[tuple[list[str], Row]]:
+    """What keeps one of the conditions, or comes nearest to it; a shape that is several of these is there once."""
     in_time = [row for row in plan.rows if "deadline" not in row.misses]  # the cheapest first
     paid_for = [row for row in plan.rows if "budget" not in row.misses]
     near = [("the fastest of all", plan.fastest_of_all), ("the cheapest of all", plan.cheapest_of_all)]
@@ -220,23 +231,25 @@ def _nearest(plan: Plan) -> Iterator[str]:
         near[1] = (f"the fastest that keeps {Wanted(budget_usd=plan.wanted.budget_usd)}", fastest)
     if plan.wanted.min_accuracy is not None and (known := [row for row in plan.rows if row.accuracy]):
         near.append(("the most accurate, as far as known", max(known, key=lambda row: row.accuracy or ())))
-    named: dict[int, tuple[Row, list[str]]] = {}
+    named: dict[int, tuple[list[str], Row]] = {}
     for name, row in near:
-        named.setdefault(id(row), (row, []))[1].append(name)
-    for row, names in named.values():
-        yield f"T{' and '.join(names)[1:]}: {figures(row)}."
+        named.setdefault(id(row), ([], row))[0].append(name)
+    return list(named.values())
 
 
 def _against(row: Row, other: Row) -> str:
     faster = other.forecast.time_s / row.forecast.time_s
-    money = f"{_times(row.forecast.cost_usd / other.forecast.cost_usd)} the money" if other.forecast.cost_usd else ""
+    money = ""
+    if other.forecast.cost_usd:
+        ratio = row.forecast.cost_usd / other.forecast.cost_usd
+        money = f"{_times(ratio)} the money" if ratio >= _SAME else "nearly the same money"
     surely = "" if row.forecast.high_s < other.forecast.low_s else ", though the intervals overlap"
     much = f"{_times(faster)} as fast" if faster >= 1 + FLAT else f"less than {100 * FLAT:.0f} % faster"
     return much + (f", for {money}" if money else "") + surely
 
 
 def _times(ratio: float) -> str:
-    return f"{ratio:.2g} times" if ratio < 10 else f"{ratio:,.0f} times"
+    return f"{ratio:.2g} times" if ratio < 9.95 else f"{ratio:,.0f} times"
 
 
 def _sure(plan: Plan, row: Row) -> list[str]:
@@ -259,4 +272,6 @@ def _marks(plan: Plan, row: Row, on_front: bool) -> str:
         marks.append("front")
     if row.misses:
         marks.append("misses " + ", ".join(row.misses))
+    if row.forecast.extrapolated:
+        marks.append(_BEYOND)
     return ", ".join(marks)

@@ -10,6 +10,7 @@ from facesim.forecast.profile_data import Profile
 from facesim.planning.notes import data_options, options_of
 from facesim.runs.directory import Run, find_runs
 from facesim.spec.job import DEFAULTS, Job, flat, options
+from facesim.spec.options import flag
 from facesim.spec.study import OF_THE_FILE, OF_THE_STUDY, Study
 from facesim.util.errors import InputError
 from facesim.util.files import read_toml
@@ -77,7 +78,7 @@ def _study_of(base: Mapping[str, Any], given: Mapping[str, Any], strategies: Seq
     table = options()
     named = strategies or base.get("strategy", "single")
     asked = {part: given.get(part, base.get(part, default)) for part, default in DEFAULTS.items()} | {"strategy": named}
-    names = {part: {value} if isinstance(value, str) else set(value) for part, value in asked.items()}
+    names = {part: _names(part, value) for part, value in asked.items()}
     # What a run, or a file, has for another strategy, backend or framework than is asked for now.
     fitting = {
         name: value
@@ -98,3 +99,11 @@ def _study_of(base: Mapping[str, Any], given: Mapping[str, Any], strategies: Seq
     }
     shared = {name: value for name, value in merged.items() if name not in axes and value is not None}
     return Study(shared, axes, seeds).jobs()
+
+
+def _names(part: str, value: object) -> set[str]:
+    """What is asked for of a part of which a file may have one name or a list of them."""
+    names = value if isinstance(value, list | tuple) else [value]
+    if not all(isinstance(name, str) for name in names):
+        raise InputError(f"{flag(part)} is {value!r}; it must be a name, or a list of names", field=part, value=value)
+    return set(names)

@@ -9,14 +9,16 @@ from typing import NamedTuple
 import numpy as np
 import pydantic
 
+from facesim.forecast import laws
 from facesim.forecast.constants import constants
 from facesim.forecast.hosts import HostType
 from facesim.forecast.model import Forecast
 from facesim.forecast.profile_data import Profile
 from facesim.forecast.shapes import ClusterShape
 from facesim.forecast.speeds import Speeds, Table
-from facesim.planning.quantities import dollars_text, time_text
-from facesim.planning.search import Axes, Plan, Row
+from facesim.planning.quantities import dollars_text, several, time_text
+from facesim.planning.search import Axes, Plan, Row, clustered
+from facesim.spec.strategies import STRATEGIES
 from facesim.util.errors import InputError
 
 
@@ -50,12 +52,12 @@ def read_shape(text: str, among: Mapping[str, HostType], usual: ClusterShape, ax
             field, value = "workers", int(match[1] or match[2])
         elif part in among:
             field, value = "instance_type", part
-        elif re.fullmatch(r"[a-z]+(-[a-z]+)*", part):
+        elif part in STRATEGIES:
             field, value = "strategy", part
         else:
             raise InputError(
                 f"--explain {text!r}: {part!r} is no part of a shape; write it like ps-async:ml.m5.xlarge:4w:2ps, or "
-                "cheapest, fastest"
+                f"cheapest, fastest; strategies are {', '.join(STRATEGIES)}"
             )
         if field in fields:
             raise InputError(f"--explain {text!r} says twice what {field} is, {fields[field]} and {value}: say it once")
@@ -117,13 +119,13 @@ def _steps(plan: Plan, row: Row) -> Iterator[Step]:
         yield _of_servers(profile, table, shape)
     elif shape.summed:
         yield _of_the_ring(profile, table, shape)
-    yield _of_an_update(profile, shape, compute_s, float(burst.update_s[0]), forecast.update_s)
-    updates_an_epoch = -(-profile.examples // plan.batch)
+    yield _of_an_update(profile, table, burst, forecast.update_s)
+    updates_an_epoch = several(-(-profile.examples // plan.batch), "update")
     yield Step(
         "Updates",
         (
-            f"{profile.examples:,} examples / {plan.batch} an update = {updates_an_epoch:,} updates an epoch; "
-            f"times {plan.epochs} epochs = {forecast.updates:,}",
+            f"{profile.examples:,} examples / {plan.batch} an update = {updates_an_epoch} an epoch; "
+            f"times {several(plan.epochs, 'epoch')} = {forecast.updates:,}",
         ),
     )
     yield _of_the_phases(forecast)
@@ -246,13 +248,26 @@ def _of_the_ring(profile: Profile, table: Table, shape: ClusterShape) -> Step:
     )
 
 
-def _of_an_update(profile: Profile, shape: ClusterShape, compute_s: float, burst_s: float, update_s: float) -> Step:
+def _of_an_update(profile: Profile, table: Table, burst: Speeds, update_s: float) -> Step:
+    (shape,) = table.shapes
     formula = shape.kind.declared_formula()
     assert formula is not None  # no other shape can be made
-    lines = [formula.words]
+    compute_s, burst_s = float(table.compute_s[0]), float(burst.update_s[0])
+    lines, step_s = [formula.words], compute_s
+    if shape.served:
+        served_s, dispatch_s = float(table.served_s[0]), float(table.dispatch_s[0])
+        step_s = served_s + dispatch_s
+        lines.append(
+            f"C = {served_s * 1000:.4g} ms, of computing without the optimiser, which is the servers', and of what "
+            f"sending takes of a worker's cores beside it, + {dispatch_s * 1000:.4g} ms until the chief has handed out "
+            "a step"
+        )
     if shape.workers > 1:
-        lines.append(f"w = {shape.workers}, C = {compute_s * 1000:.4g} ms, spread of a step {100 * profile.cv:.1f} %")
-    lines.append(f"an update takes {burst_s * 1000:.4g} ms while the network has credit")
+        lines.append(f"w = {shape.workers}, C = {step_s * 1000:.4g} ms, spread of a step {100 * profile.cv:.1f} %")
+    if shape.workers > 1 and not shape.kind.asynchronous and (shape.served or shape.summed):
+        lines += _of_the_slowest(profile, shape, step_s, burst_s)
+    credit = " while the network has credit" if clustered(shape) else ""
+    lines.append(f"an update takes {burst_s * 1000:.4g} ms{credit}")
     if abs(update_s - burst_s) > 1e-3 * burst_s:
         lines.append(f"{update_s * 1000:.4g} ms over the whole job: later the network falls to its base rate")
     alone_s = compute_s if shape.kind.asynchronous or not shape.kind.replicated else None
@@ -261,13 +276,25 @@ def _of_an_update(profile: Profile, shape: ClusterShape, compute_s: float, burst
     return Step("One update", tuple(lines), formula.source)
 
 
+def _of_the_slowest(profile: Profile, shape: ClusterShape, step_s: float, burst_s: float) -> Iterator[str]:
+    """Of workers that wait for each other: how long for the slowest, and what an update takes beside that."""
+    local = shape.local_steps if shape.kind.averaging else 1
+    needed = shape.workers - shape.backup_workers
+    slowest_s = float(laws.slowest_s(step_s, profile.cv / local**0.5, shape.workers, needed))
+    which = f"the slowest of {shape.workers}" if needed == shape.workers else f"number {needed} of {shape.workers}"
+    steps = f", over sums of H = {local} steps, by H" if local > 1 else ""
+    rest = "pulling, pushing, and what servers and chief do" if shape.served else "of the ring what is not hidden"
+    yield (f"{which}{steps}: {slowest_s * 1000:.4g} ms; {rest} + {max(0.0, burst_s - slowest_s) * 1000:.4g} ms")
+
+
 def _of_the_phases(forecast: Forecast) -> Step:
     phases = forecast.phases
+    burst = " in the network's burst phase" if clustered(forecast.shape) else ""
     named = (
         ("waiting for instances", phases.waiting_s),
         ("download of image and data", phases.download_s),
         ("start to the first step", phases.start_s),
-        (f"{forecast.updates:,} updates in the network's burst phase", phases.training_burst_s),
+        (f"{several(forecast.updates, 'update')}{burst}", phases.training_burst_s),
         ("and in its base phase", phases.training_base_s),
         ("workers that wait for the last before each evaluation and checkpoint", phases.drain_s),
         ("evaluations", phases.evaluation_s),

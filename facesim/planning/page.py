@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from pathlib import Path
 
-from facesim.planning.answer import answer, notes, table, words
+from facesim.planning.answer import answer, named_rows, notes, table, words
 from facesim.planning.explain import explain
 from facesim.planning.jobs import profile_text
 from facesim.planning.plots import speed_up, time_against_cost
@@ -24,7 +24,7 @@ def render(plan: Plan) -> str:
 
     environment = page_environment(Path(__file__).parent)
     plots = {"Time against cost": time_against_cost(plan), "Speed-up": speed_up(plan)}
-    described, rows = plan.cheapest or plan.fastest_of_all, table(plan)
+    described, rows = named_rows(plan)[0], table(plan)
     return environment.get_template(_TEMPLATE).render(
         answer=answer(plan),
         plots=[(title, Markup(svg)) for title, svg in plots.items() if svg],

@@ -17,6 +17,7 @@ from facesim.planning import TRIED
 from facesim.planning.accuracy import accuracies, learns_like, normalises_batches, replay_shape, replayed_job
 from facesim.planning.notes import check_profile, data_notes, data_options, options_of, profile_notes, region_notes
 from facesim.planning.profiles import have_profile, how_to_have_one
+from facesim.planning.quantities import MOST_REPLAYS
 from facesim.planning.saved import saved_hosts, saved_outside, saved_widths
 from facesim.planning.search import Axes, Plan, Wanted, make_plan
 from facesim.preflight.inputs import prepare_inputs
@@ -66,7 +67,9 @@ def plan_training(
         FacesimError: a process that measures, or replays, failed.
     """
     known = saved_hosts(own_instances)
-    _check_types(known, (*axes.instance_types, *dict(axes.other_workers), *filter(None, [axes.ps_instance_type])))
+    _check_types(known, axes)
+    if not 0 <= replays <= MOST_REPLAYS:
+        raise InputError(f"--replay {replays} is not allowed: it must be 0 to {MOST_REPLAYS} seeds", field="replay")
     if not axes.instance_types:
         axes = replace(axes, instance_types=tuple(name for name, kind in known.items() if kind.relative_speed))
     where = f"the profile {profile}" if isinstance(profile, Path) else "the profile"
@@ -138,12 +141,16 @@ def _check_heeded(given: Mapping[str, Any]) -> None:
             )
 
 
-def _check_types(known: Mapping[str, HostType], names: Collection[str]) -> None:
-    for name in names:
+def _check_types(known: Mapping[str, HostType], axes: Axes) -> None:
+    asked = [("instance_type", name) for name in axes.instance_types]
+    asked += [("other_workers", name) for name, _ in axes.other_workers]
+    asked += [("ps_instance_type", name) for name in filter(None, [axes.ps_instance_type])]
+    for option, name in asked:
         try:
             host(name, known)
         except InputError as error:
-            raise InputError(f"--instance-type: {error}; a type of your own goes in a file for --instances") from None
+            own = "a type of your own goes in a file for --instances"
+            raise InputError(f"{flag(option)}: {error}; {own}") from None
 
 
 def _check_replays(job: Job, axes: Axes, shapes: Collection[ClusterShape]) -> None:

@@ -22,6 +22,9 @@ _RANGE = re.compile(r"(\d+)(?:\s*\.\.\s*(\d+))?")
 #: More than that of one axis is a slip of the finger.
 MOST_WORKERS, MOST_SERVERS = 1024, 64
 
+#: More seeds to replay are, too.
+MOST_REPLAYS = 20
+
 
 def seconds(text: str, option: str) -> float:
     """`2h`, `90m`, `1h30m`, `45 s`, `1.5 h`, `2 d` in seconds.
@@ -128,6 +131,21 @@ def time_text(value_s: float) -> str:
     return f"{days} d" + (f" {hours} h" if hours else "")
 
 
+def several(count: int, what: str) -> str:
+    """`1 epoch`, `2,000 updates`."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def exact_time_text(value_s: float) -> str:
+    """`11 min 30 s`, `1 d 12 h`: a duration that was asked for, as it was."""
+    parts, left_s = [], round(value_s, 6)
+    for size_s, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        count, left_s = divmod(left_s, size_s)
+        if count:
+            parts.append(f"{count:.0f} {unit}")
+    return " ".join(parts + ([f"{round(left_s, 6):g} s"] if left_s or not parts else []))
+
+
 def dollars_text(value_usd: float) -> str:
     """`$0.0042`, `$0.26`, `$12.40`, `$1,240`."""
     if value_usd >= 100:
@@ -135,3 +153,8 @@ def dollars_text(value_usd: float) -> str:
     if value_usd >= 0.1 or value_usd == 0:
         return f"${value_usd:.2f}"
     return f"${value_usd:.2g}" if value_usd < 0.001 else f"${value_usd:.4f}"
+
+
+def exact_dollars_text(value_usd: float) -> str:
+    """`$5.00`, `$0.125`: money that was asked for, as it was."""
+    return f"${value_usd:,.2f}" if round(value_usd, 2) == value_usd else f"${value_usd:,.10g}"

@@ -27,7 +27,7 @@ from facesim.forecast.model import (
 )
 from facesim.forecast.profile_data import Profile
 from facesim.forecast.shapes import ClusterShape
-from facesim.planning.quantities import dollars_text, time_text
+from facesim.planning.quantities import exact_dollars_text, exact_time_text
 from facesim.spec.options import flag
 from facesim.spec.strategies import STRATEGIES
 from facesim.util.errors import InputError
@@ -134,11 +134,11 @@ class Wanted:
     def __str__(self) -> str:
         conditions = []
         if self.deadline_s is not None:
-            conditions.append(f"--deadline {time_text(self.deadline_s)}")
+            conditions.append(f"--deadline {exact_time_text(self.deadline_s)}")
         if self.budget_usd is not None:
-            conditions.append(f"--budget {dollars_text(self.budget_usd)}")
+            conditions.append(f"--budget {exact_dollars_text(self.budget_usd)}")
         if self.min_accuracy is not None:
-            conditions.append(f"--min-accuracy {self.min_accuracy:.4g}")
+            conditions.append(f"--min-accuracy {self.min_accuracy:.10g}")
         return " and ".join(conditions)
 
 

@@ -243,6 +243,9 @@ def make_job(*, faults: Sequence[dict[str, Any]] | str | None = (), **given: Any
     """
     spot = given.pop("spot", None)
     nested, wrong = _nested({name: value for name, value in given.items() if value is not None})
+    if not isinstance(spot, bool | None):
+        message = f"{flag('spot')} {spot!r} is not allowed: true or false"
+        wrong.append(InputError(message, field="spot", value=spot, allowed=[True, False]))
     if spot is False or not (spot or nested["spot"]):
         nested["spot"] = None
     for part, registry in PARTS.items():

@@ -142,8 +142,12 @@ def flag(name: str) -> str:
 
 
 def without_flags(text: str) -> str:
-    """A message with options as Python has them, `learning_rate`, in place of flags, `--learning-rate`."""
-    return re.sub(r"(?<![\w-])--([a-z][a-z0-9]*(?:-[a-z0-9]+)*)", lambda match: match[1].replace("-", "_"), text)
+    """A message with options as Python has them, `learning_rate`, in place of flags, `--learning-rate`. Commands that
+    it names stay as a shell takes them.
+    """
+    command = r"facesim [a-z-]+(?: [a-z-]+)?(?: --[a-z-]+(?: (?!--)[^\s;,]+)?)+"
+    option = r"(?<![\w-])--([a-z][a-z0-9]*(?:-[a-z0-9]+)*)"
+    return re.sub(f"{command}|{option}", lambda match: match[1].replace("-", "_") if match[1] else match[0], text)
 
 
 @contextmanager

@@ -11,13 +11,16 @@ from facesim.spec.options import option
 
 Kernels = Literal["auto", "onednn", "eigen", "default"]
 
+#: Of one job.
+MOST_WORKERS = 64
+
 
 class Shape(Frozen):
     """The machines: how many workers and parameter servers, of which instance type, with how many threads each, and
     with which kernels.
     """
 
-    workers: int = option(2, "workers of a distributed strategy", "Cluster", common=True, ge=1, le=64)
+    workers: int = option(2, "workers of a distributed strategy", "Cluster", common=True, ge=1, le=MOST_WORKERS)
     workers_per_host: int = option(
         1,
         "workers that share a host: as many as the instance type has GPUs, one for each",

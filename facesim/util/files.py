@@ -36,7 +36,9 @@ def read_toml(path: str | Path, option: str) -> dict[str, Any]:
         content = parse(read_text(path))
     except RecursionError:
         raise InputError(f"{option} {path} cannot be read as {kind}: its values are nested too deep") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise InputError(f"{option} {path} cannot be read: {why_unread(error)}") from None
+    except ValueError as error:
         raise InputError(f"{option} {path} cannot be read as {kind}: {error}") from None
     if not isinstance(content, dict):
         raise InputError(f"{option} {path} holds no options: it has to be a JSON object")

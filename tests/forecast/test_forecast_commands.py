@@ -757,6 +757,9 @@ def test_faults_of_a_run_or_a_study_that_a_forecast_does_not_look_at_are_said(fi
         ('strategy = "ps"\n', "'ps' is not allowed"),
         ("strategy = []\n", "--strategy has no values"),
         ("epochs = true\n", "--epochs True is not allowed: a number"),
+        ('spot = "no"\n', "--spot 'no' is not allowed: true or false"),
+        ("backend = 3\n", "--backend is 3; it must be a name, or a list of names"),
+        ("[strategy]\nname = 1\n", "--strategy is {'name': 1}; it must be a name, or a list of names"),
         ("learning-rate = true\n", "--learning-rate True is not allowed: a number"),
     ],
 )

@@ -10,6 +10,7 @@ import pytest
 from facesim.forecast.hosts import hosts
 from facesim.forecast.model import forecast_job
 from facesim.forecast.shapes import ClusterShape
+from facesim.forecast.speeds import Table
 from facesim.planning.answer import _times, answer, notes, table, to_json
 from facesim.planning.explain import explain, numbered_lines, read_shape, row_of
 from facesim.planning.plots import speed_up, speed_ups
@@ -260,3 +261,33 @@ def test_a_plan_is_the_forecast_of_each_shape_alone(profile):
         alone = forecast_job(profile, row.forecast.shape, epochs=200)
         assert row.forecast.time_s == pytest.approx(alone.time_s)
         assert row.forecast.cost_usd == pytest.approx(alone.cost_usd)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"strategy": "ps-sync", "ps": 2},
+        {"strategy": "ps-sync", "ps": 2, "backup_workers": 1},
+        {"strategy": "allreduce"},
+        {"strategy": "local-sgd", "local_steps": 4},
+    ],
+)
+def test_an_update_that_is_explained_adds_up(profile, shape):
+    plan = plan_of(profile)
+
+    (update,) = [
+        step for step in explain(plan, plan.row(ClusterShape(workers=4, **shape))) if step.title == "One update"
+    ]
+
+    (parts,) = [re.findall(r"([\d.]+) ms", line) for line in update.lines if " of 4" in line]
+    (whole,) = re.findall(r"an update takes ([\d.]+) ms", "\n".join(update.lines))
+    assert sum(map(float, parts)) == pytest.approx(float(whole), rel=2e-3)
+
+
+def test_an_explained_step_of_a_worker_with_servers_is_what_its_formula_takes(profile):
+    plan, shape = plan_of(profile), ClusterShape(strategy="ps-async", workers=4, instance_type="ml.m5.xlarge")
+
+    (update,) = [step for step in explain(plan, plan.row(shape)) if step.title == "One update"]
+
+    table = Table(profile, [shape], hosts(), plan.batch)
+    assert f"C = {1000 * (table.served_s[0] + table.dispatch_s[0]):.4g} ms, spread" in "\n".join(update.lines)

@@ -102,9 +102,58 @@ def test_conditions_that_no_shape_keeps_together_are_said_with_what_keeps_each(p
 
     nothing, in_time, paid_for, *_ = output.splitlines()
     assert code == 0
-    assert nothing == "Nothing of 2 shapes keeps --deadline 10 min and --budget $0.0400 at the bad end of its interval."
+    assert nothing == "Nothing of 2 shapes keeps --deadline 10 min and --budget $0.04 at the bad end of its interval."
     assert in_time.startswith("The cheapest that keeps --deadline 10 min: single on ml.c5.9xlarge")
-    assert paid_for.startswith("The fastest that keeps --budget $0.0400: single on ml.m5.large")
+    assert paid_for.startswith("The fastest that keeps --budget $0.04: single on ml.m5.large")
+
+
+def test_conditions_are_told_as_they_were_given(plan):
+    conditions = ("--deadline", "11m30s", "--budget", "0.125", "--min-accuracy", "0.98765")
+
+    _, output, _ = plan("--instance-type", "ml.m5.large", "--strategy", "single", *conditions)
+
+    assert "keeps --deadline 11 min 30 s and --budget $0.125 and --min-accuracy 0.98765 at the bad end" in output
+
+
+def test_what_is_assumed_of_each_shape_that_the_answer_names_is_said(plan):
+    impossible = ("--strategy", "single", "--deadline", "1s")
+
+    _, output, _ = plan("--instance-type", "ml.m5.large", "--instance-type", "ml.c5.9xlarge", *impossible)
+
+    assert "The fastest of all: single on ml.c5.9xlarge" in output and "The cheapest of all: single on ml.m5." in output
+    for name in ("ml.m5.large", "ml.c5.9xlarge"):
+        assert f"assumed     the speed of {name} is assumed" in output
+
+
+def test_rows_beyond_what_was_measured_are_marked(plan):
+    _, output, _ = plan("--strategy", "allreduce", "--workers", "2,64", "--instance-type", "ml.m5.large")
+
+    (within,) = re.findall("^allreduce, 2 workers.*", output, re.M)
+    (outside,) = re.findall("^allreduce, 64 workers.*", output, re.M)
+    assert "beyond" in outside and "beyond" not in within and "beyond      beyond what the profile measured" in output
+
+
+def test_more_workers_than_a_job_may_have_are_said(plan):
+    _, output, _ = plan("--strategy", "ps-async", "--workers", "65", "--ps", "1", "--instance-type", "ml.m5.large")
+
+    assert "a job of facesim has 64 workers at the most, so it cannot run ps-async, 65 workers" in output
+
+
+@pytest.mark.parametrize("option", ["--instance-type", "--ps-instance-type", "--other-workers"])
+def test_an_unknown_type_is_told_with_the_option_that_names_it(plan, option):
+    code, _, errors = plan(
+        "--strategy", "ps-async", option, "nonsense:1" if option == "--other-workers" else "nonsense"
+    )
+
+    assert code == 2 and f"{option}: instance type 'nonsense' is not known" in errors
+
+
+def test_the_doubts_in_json_are_those_of_the_text(plan):
+    content = json.loads(plan("--instance-type", "ml.m5.large", "--instance-type", "ml.c5.9xlarge", "--deadline", "1s",
+                              "--json")[1])  # fmt: skip
+
+    surer = [note["text"] for note in content["notes"] if note["topic"] == "surer with"]
+    assert content["doubts"] and all(any(doubt["cause"] in text for text in surer) for doubt in content["doubts"])
 
 
 def test_what_is_explained_is_of_the_plan(plan):
@@ -127,6 +176,18 @@ def test_a_shape_that_comes_nearest_in_two_ways_is_named_once(plan):
     _, output, _ = plan("--instance-type", "ml.m5.large", "--strategy", "single", "--deadline", "1s", "--budget", "1c")
 
     assert output.splitlines()[1].startswith("The fastest of all and the cheapest of all: single on ml.m5.large, ")
+
+
+def test_one_machine_is_explained_without_a_network(plan):
+    _, output, _ = plan("--explain", "single:ml.m5.xlarge", "--epochs", "1")
+
+    assert "network" not in output and "times 1 epoch = 28" in output
+
+
+def test_a_shape_that_is_none_is_refused_with_what_can_be_explained(plan):
+    code, _, errors = plan("--explain", "nonsense")
+
+    assert code == 2 and "or cheapest, fastest; strategies are single, " in errors
 
 
 def test_one_shape_is_explained_in_words(plan):
@@ -162,6 +223,9 @@ def test_a_page_that_is_asked_for_is_written(plan, tmp_path, also):
         ({"spot": "no"}, "spot 'no'"),
         ({"workers": 2.5}, "workers '2.5' is no range"),
         ({"other_workers": {"ml.m5.large": 0}}, "other_workers 0"),
+        ({"other_workers": "ml.m5.large:2"}, "other_workers 'ml.m5.large:2' must be how many workers by type"),
+        ({"replay": -1}, "replay -1 is not allowed: it must be 0 to 20 seeds"),
+        ({"model": "compact-cnn"}, "facesim profile --model compact-cnn"),
         ({"scale_lr": "linear"}, "scale_lr 'linear' means nothing to a plan"),
         ({"warmup_epochs": 3}, "warmup_epochs 3 means nothing to a plan"),
         ({"spot": True, "spot_discount": 0.3}, "spot_discount 0.3 means nothing to a plan"),

@@ -215,6 +215,71 @@ def test_what_is_left_out_of_a_file_is_said_and_what_is_there_twice_counts_once(
     assert [point.shape for curve in curves for point in curve.judged] == ["8 GPUs"]
 
 
+def rows_of(truth, name, **wanted):
+    rows = json.loads((truth / name).read_text())["rows"]
+    return [row for row in rows if all(row[key] == value for key, value in wanted.items())]
+
+
+def test_rows_of_another_batch_are_a_curve_of_their_own(truth, tmp_path):
+    served = rows_of(truth, "cmdare_async_ps.json", gpu="K80", model="ResNet-32")
+    faster = [{**row, "batch_per_worker": 64, "steps_per_s_median": 1.8 * row["steps_per_s_median"]} for row in served]
+    summed = rows_of(truth, "batchai_horovod_allreduce.json", gpu="k80", model="resnet50", mpi="IntelMPI")
+    batches = [{**row, "batch_per_gpu": batch, "images_per_s": speed * row["images_per_s"]}
+               for row in summed for batch, speed in ((32, 1.0), (128, 1.2))]  # fmt: skip
+    (tmp_path / "served.json").write_text(json.dumps([*served, *faster]))
+    (tmp_path / "summed.json").write_text(json.dumps(batches))
+
+    curves = {curve.name: curve for curve in judge(tmp_path)}
+
+    assert {*curves} == {
+        "K80 ResNet-32, batch 128, 1 ps", "K80 ResNet-32, batch 64, 1 ps",
+        "k80 resnet50, IntelMPI, batch 32", "k80 resnet50, IntelMPI, batch 128",
+    }  # fmt: skip
+    assert not any(curve.note for curve in curves.values())  # of none the batch is assumed
+
+
+def test_servers_that_cannot_be_counted_are_left_out_and_are_not_taken_for_one(truth, tmp_path):
+    rows = rows_of(truth, "cmdare_async_ps.json", gpu="K80", model="ResNet-32")
+    (tmp_path / "a.json").write_text(json.dumps([*rows, *({**row, "ps": "2"} for row in rows)]))
+
+    curves = judge(tmp_path)
+
+    assert f"{len(rows)} of {2 * len(rows)} rows left out: ps must be numbers above 0" in [
+        curve.reason for curve in curves
+    ]
+    assert [curve.note for curve in curves if curve.judged] == [""]  # no mean of one server and two
+
+
+def test_the_mean_of_several_rows_is_said_to_be_one(truth, tmp_path):
+    rows = rows_of(truth, "cmdare_async_ps.json", gpu="K80", model="ResNet-32")
+    again = [{**row, "steps_per_s_median": 2.0} for row in rows if row["workers"] in (1, 4)]
+    (tmp_path / "a.json").write_text(json.dumps(rows + again))
+
+    assert [curve.note for curve in judge(tmp_path)] == ["the mean of several rows, of 1, 4 workers"]
+
+
+def test_hosts_with_another_number_of_gpus_are_a_curve_of_their_own(truth, tmp_path):
+    rows = [row for row in rows_of(truth, "tf_benchmarks_2017.json", batch_per_gpu=64) if "ps_sync" in row["strategy"]]
+    halves = [{**row, "gpus": row["gpus"] // 2, "gpus_per_worker": 4, "images_per_s": row["images_per_s"] / 2}
+              for row in rows if row["gpus"] > 1]  # fmt: skip
+    (tmp_path / "a.json").write_text(json.dumps(rows + halves))
+
+    judged = {curve.name.rpartition(", ")[2]: len(curve.judged) for curve in judge(tmp_path)}
+
+    assert judged == {"8 GPUs a host": 3, "4 GPUs a host": 3}
+
+
+def test_constants_are_not_fitted_to_no_files(tmp_path, monkeypatch):
+    constants_file = tmp_path / "constants.json"
+    constants_file.write_text("{}")
+    monkeypatch.setattr("benchmarks.forecast.FILE", constants_file)
+    (tmp_path / "truth").mkdir()
+
+    answer = CliRunner().invoke(main, ["--truth", str(tmp_path / "truth"), "--calibrate"])
+
+    assert answer.exit_code == 1 and "no file of" in answer.output and constants_file.read_text() == "{}"
+
+
 def test_a_folder_without_files_is_an_error(tmp_path):
     answer = CliRunner().invoke(main, ["--truth", str(tmp_path)])
 

@@ -90,3 +90,26 @@ def test_times_are_told_as_people_say_them(seconds, text):
 )
 def test_dollars_are_told_as_people_say_them(usd, text):
     assert quantities.dollars_text(usd) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (45, "45 s"),
+        (690, "11 min 30 s"),
+        (3600, "1 h"),
+        (3960.0000000000005, "1 h 6 min"),
+        (36 * 3600, "1 d 12 h"),
+        (90.5, "1 min 30.5 s"),
+        (1e-4, "0.0001 s"),
+    ],
+)
+def test_durations_that_were_asked_for_are_told_to_the_second(seconds, text):
+    assert quantities.exact_time_text(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("usd", "text"), [(5, "$5.00"), (0.04, "$0.04"), (0.125, "$0.125"), (100.5, "$100.50"), (1234.567, "$1,234.567")]
+)
+def test_money_that_was_asked_for_is_told_to_its_last_digit(usd, text):
+    assert quantities.exact_dollars_text(usd) == text

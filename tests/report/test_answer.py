@@ -4,6 +4,7 @@ import base64
 import hashlib
 import re
 import shlex
+import warnings
 
 import pytest
 
@@ -203,6 +204,19 @@ def test_a_time_that_is_not_compared_is_marked_and_on_no_line(make_run):
 
     assert "allreduce (disturbed)" in drawn and "independent (trained apart)" in drawn
     assert "<title>no other row beats these in both: ps-async, single<" in drawn
+
+
+@pytest.mark.slow
+def test_points_with_long_names_are_in_a_picture_that_has_room_for_them(make_run):
+    unlike = {"workers": 8, "ps": 2, "epochs": 3, "batch": 64, "learning_rate": 0.002, "held_out": 0.5}
+    runs = [make_run("single"), make_run("ps-async"), make_run("ps-async", name="unlike", **unlike)]
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # Matplotlib warns where a name leaves no room for the picture
+        drawn = time_and_cost(compare(runs))
+
+    lines = re.findall("<text[^>]*>([^<]*)</text>", drawn)
+    assert any("workers" in line for line in lines) and max(map(len, lines)) <= 48
 
 
 @pytest.mark.slow

@@ -67,6 +67,8 @@ def test_none_means_the_default():
             "--backend 'sagemakr' is not allowed: must be one of local, docker, sagemaker, kubernetes; did you",
         ),
         ("workers", 0, "--workers 0 is not allowed"),
+        ("spot", "no", "--spot 'no' is not allowed: true or false"),
+        ("spot", {"rate": 1.0}, "--spot {'rate': 1.0} is not allowed: true or false"),
         ("ps", 1000, "--ps 1000 is not allowed: less than or equal to 64"),
         ("image_size", 8, "--image-size 8 is not allowed"),
         ("instance_type", "ml.m5.2xlage", "did you mean ml.m5.2xlarge?"),

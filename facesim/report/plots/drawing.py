@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -136,12 +137,18 @@ def _embeddable(svg: str, name: str, title: str, tips: Sequence[str]) -> str:
     return svg.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
 
 
+#: So many letters fit in a line above the axes.
+_LINE_LETTERS = 48
+
+
 def legend(axes: Axes) -> None:
-    """Above the axes, where no curve is; as many names beside each other as fit."""
-    labels = axes.get_legend_handles_labels()[1]
+    """Above the axes, where no curve is; as many names beside each other as fit, and long ones over several lines."""
+    handles, labels = axes.get_legend_handles_labels()
     if labels:
-        across = max(1, min(4, 48 // (max(map(len, labels)) + 5)))
+        across = max(1, min(4, _LINE_LETTERS // (max(map(len, labels)) + 5)))
         axes.legend(
+            handles,
+            [textwrap.fill(label, _LINE_LETTERS) for label in labels],
             loc="lower left",
             bbox_to_anchor=(0, 1.0),
             ncols=across,

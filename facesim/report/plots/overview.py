@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 _CHANCE = "chance"
 
-#: Names of so many points find room beside them.
-_NAMED = 4
+#: Names of so many points find room beside them, if none has more letters.
+_NAMED, _LETTERS = 4, 40
 
 
 class _Amount(NamedTuple):
@@ -70,6 +70,7 @@ def time_and_cost(comparison: Comparison) -> str | None:
         return None
     front = _front([point for point in points if not point.not_compared])
     shades = dict(zip(comparison.rows, colours(comparison), strict=True))
+    named_beside = len(points) <= _NAMED and max(len(point.label) for point in points) <= _LETTERS
     with drawing("pareto-plot", "time against cost", (HALF_PAGE_IN, 3.2)) as (figure, svg):
         axes = figure.subplots()
         if len(front) > 1:
@@ -87,13 +88,13 @@ def time_and_cost(comparison: Comparison) -> str | None:
             unit = "USD" if priced else "s"
             paid_text = quantity(paid.value, unit) + ("" if priced else " of instances")
             tip(mark, f"{row.label} ({row.measurement}): {quantity(time_s.value, 's')}, {paid_text}")
-            if len(points) <= _NAMED:
+            if named_beside:
                 axes.annotate(point.label, place, (7, 5), textcoords="offset points")
         axes.set_xlabel("seconds from launch to end, mean over seeds")
         axes.set_ylabel("US dollars a run" if priced else "instance-seconds a run")
         axes.set_xlim(0, max(time_s.high for _, time_s, _ in points) * 1.25 or 1)
         axes.set_ylim(0, max(paid.high for _, _, paid in points) * 1.2 or 1)
-        if len(points) > _NAMED:
+        if not named_beside:
             legend(axes)
     return svg[0]
 
