@@ -169,6 +169,28 @@ def test_attaching_by_name_makes_the_run_again_from_what_is_at_aws(ended, tmp_pa
 
 
 @pytest.mark.slow
+def test_a_run_that_was_attached_to_by_name_goes_on_as_it_was_started(endpoint, options, tmp_path, script):
+    """With its isolation, network, key and role: from here nobody has named them."""
+    network = ["--subnets", "subnet-0a1", "--security-groups", "sg-0a1", "--network-isolation", "--encrypt-traffic"]
+    script.fails_with = "the loss became nan"
+    assert main(["run", *options, *network, "--role", "our-role", "--kms-key", "alias/ours"]) == 1
+    (run,) = find_runs([tmp_path / "runs"])
+    assert main(["attach", f"facesim-{run.id}", "--output", str(tmp_path / "elsewhere")]) == 1
+    (again,) = find_runs([tmp_path / "elsewhere"])
+    script.fails_with = None
+
+    assert main(["run", "--resume", str(again.directory)]) == 0
+
+    first, second = (dict(endpoint.job(name).request) for name in (f"facesim-{run.id}", _job_of(again)))
+    assert first.pop("TrainingJobName") != second.pop("TrainingJobName")
+    assert second == first
+
+
+def _job_of(run):
+    return run.plan()["CreateTrainingJob"]["TrainingJobName"]
+
+
+@pytest.mark.slow
 def test_attaching_to_a_folder_follows_every_run_of_it_that_has_not_ended(ended, tmp_path, capsys):
     ended.result_file.unlink()  # as if the command that followed it had been killed
 
