@@ -225,6 +225,24 @@ def test_jobs_of_a_study_run_together_as_far_as_the_quota_goes(endpoint, options
 
 
 @pytest.mark.slow
+def test_a_job_that_is_stopped_in_aws_console_ends_its_study_and_that_is_said(endpoint, options, capsys, script):
+    script.until = threading.Event()  # until it is stopped
+
+    def stop_it() -> None:
+        assert script.training.wait(60)
+        (job,) = endpoint.training_jobs("123456789012", "us-east-1").all()
+        job.stop()
+
+    watcher = threading.Thread(target=stop_it)
+    watcher.start()
+
+    assert main(["run", *options, "--seeds", "3"]) == 130
+
+    watcher.join()
+    assert "a run that is stopped ends its study; not run: 2 of 3 jobs" in capsys.readouterr().out
+
+
+@pytest.mark.slow
 def test_attaching_to_a_study_follows_what_was_submitted_and_runs_the_rest(endpoint, options, tmp_path, script):
     script.until = threading.Event()
     script.training_jobs_due = 2
