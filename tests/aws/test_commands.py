@@ -143,6 +143,16 @@ def test_status_logs_and_cancel_take_a_run_or_the_name_of_a_job(ended, capsys):
 
 
 @pytest.mark.slow
+def test_a_run_is_asked_for_where_it_was_made_whatever_region_is_the_users_by_now(ended, capsys, monkeypatch):
+    ended.result_file.unlink()
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+
+    for verb in ("status", "logs", "cancel", "attach"):
+        assert main([verb, str(ended.directory)]) == 0, capsys.readouterr().err
+    assert main(["status", str(ended.directory), "--region", "eu-west-1"]) != 0
+
+
+@pytest.mark.slow
 def test_following_logs_survives_that_aws_does_not_answer_for_a_while(ended, refuse, capsys, monkeypatch):
     monkeypatch.setattr("facesim.backends.sagemaker.backend._LOGS_EVERY_S", 0.05)
     refuse(LogsResponse, "get_log_events", "ServiceUnavailableException", times=8)
