@@ -106,14 +106,15 @@ class RemoteJob(ABC):
         self._interrupted = True
 
     def kill(self) -> None:
-        if self._on_interrupt == "ask" and not self._interrupted:
-            self._interrupted = True  # the user was asked before, and went on
+        asked_before = self._on_interrupt == "ask" and not self._interrupted  # and the user went on
+        if asked_before or self._on_interrupt == "leave":  # however often it is asked for
+            self._interrupted = True
         else:
             self._killed = True
 
     def close(self) -> None:
         """Unless it has ended, or is to be left, the job is stopped: what nobody follows must not go on costing."""
-        if self._exists and not self._over and (self._on_interrupt != "leave" or self._killed):
+        if self._exists and not self._over and self._on_interrupt != "leave":
             self._over = True
             try:
                 self._cancel()
@@ -191,7 +192,7 @@ class RemoteJob(ABC):
         if choice == "ask" and not self._killed:
             with _ASKING:
                 choice = self._ask() if sys.stdin is not None and sys.stdin.isatty() else "stop"
-        if choice == "leave" and not self._killed:
+        if choice == "leave":
             self._over = True
             raise LeftRunning(
                 f"{self._name} continues {self.place}, and costs; `facesim attach {self._run.directory}` follows it "

@@ -37,6 +37,7 @@ from facesim.data.prepared import FACTS_FILE
 from facesim.metrics import event_files
 from facesim.metrics.announced import METRIC_DEFINITIONS
 from facesim.preflight.inputs import DATA
+from facesim.spec.backends import AWS_IMAGE
 from facesim.spec.experiment import Experiment
 from facesim.spec.job import Job, make_job
 from facesim.spec.remote import Remote, remote
@@ -47,6 +48,9 @@ JOB = "job"
 
 #: The channel that holds facesim itself where the image does not. Others hold what tasks read, and are called like it.
 SOURCE = "source"
+
+#: The folder of all results, in that of --prefix.
+_RESULTS = "jobs"
 
 CHECKPOINTS = "/opt/ml/checkpoints"
 TENSORBOARD = "/opt/ml/output/tensorboard"
@@ -199,7 +203,7 @@ def training_job_request(
                 for channel, uri in addresses.items()
             ),
         ],
-        "OutputDataConfig": {"S3OutputPath": f"{home}/jobs/", "CompressionType": "GZIP"},
+        "OutputDataConfig": {"S3OutputPath": f"{home}/{_RESULTS}/", "CompressionType": "GZIP"},
         "CheckpointConfig": {
             "S3Uri": checkpoints_uri or f"s3://{site.bucket}/{checkpoints_prefix(site.prefix)}{name}/",
             "LocalPath": CHECKPOINTS,
@@ -229,6 +233,30 @@ def training_job_request(
     if site.subnets:
         request["VpcConfig"] = {"Subnets": list(site.subnets), "SecurityGroupIds": list(site.security_groups)}
     return TrainingJob(request, {addresses[channel]: folder for channel, folder in channels.items()})
+
+
+def place_of(description: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the options that belong to an account, by their names, those that a training job's description says: the
+    reverse of what `training_job_request` makes of a `Site`.
+    """
+    algorithm, output = description.get("AlgorithmSpecification", {}), description.get("OutputDataConfig", {})
+    home, network = urlsplit(output.get("S3OutputPath", "")), description.get("VpcConfig", {})
+    with_source = algorithm.get("ContainerEntrypoint") == BOOTSTRAP
+    said = {
+        "role": description.get("RoleArn"),
+        "image": AWS_IMAGE if with_source else algorithm.get("TrainingImage"),
+        "bucket": home.netloc,
+        "prefix": home.path.strip("/").removesuffix(f"/{_RESULTS}"),
+        "input_mode": algorithm.get("TrainingInputMode"),
+        "subnets": tuple(network.get("Subnets", ())),
+        "security_groups": tuple(network.get("SecurityGroupIds", ())),
+        "network_isolation": description.get("EnableNetworkIsolation"),
+        "encrypt_traffic": description.get("EnableInterContainerTrafficEncryption"),
+        "kms_key": output.get("KmsKeyId"),
+        "keep_alive_s": description.get("ResourceConfig", {}).get("KeepAlivePeriodInSeconds"),
+        "tensorboard": "TensorBoardOutputConfig" in description,
+    }
+    return {option: value for option, value in said.items() if value}
 
 
 def check_spot(job: Job) -> None:

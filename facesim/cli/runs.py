@@ -110,6 +110,10 @@ def list_(
     statuses, damaged = runs_of(folder, backend)
     tagged = _tagged(statuses, tags)
     _show_list(tagged, f"no runs in {folder}{_with(tags)}", as_json)
+    for run_status in tagged if not as_json else ():  # JSON has all notes
+        if run_status.running is None:  # which costs where it goes on
+            for note in run_status.notes:
+                echo(f"note: {note}", err=True)
     for text in damaged:
         echo(f"left out: {text}", err=True)
 

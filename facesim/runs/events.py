@@ -316,7 +316,9 @@ class ResultsMissing(Event):
 
 
 class Billed(Event):
-    """What AWS says of the bill."""
+    """What AWS says of the bill. `cost_usd` is that of the instances while the job had them. On top come `volume_usd`,
+    and `kept_usd`: what instances cost at the most while they are kept for another job.
+    """
 
     event: Literal["billed"] = "billed"
     training_s: float
@@ -326,6 +328,7 @@ class Billed(Event):
     savings_percent: float | None = None
     spot: bool | None = None
     volume_usd: float | None = None
+    kept_usd: float | None = None
     emulated: bool | None = None
 
 

@@ -165,7 +165,8 @@ def _(event: events.ResultsMissing) -> str:
 def _(event: events.Billed) -> str:
     if event.emulated:
         return f"{event.billable_s:.0f} s would be billed, had instances taken as long"
-    return f"AWS billed {event.billable_s:.0f} s, ${event.cost_usd:.4f}"
+    kept = f"; instances that are kept cost up to ${event.kept_usd:.4f} more" if event.kept_usd else ""
+    return f"AWS billed {event.billable_s:.0f} s, ${event.cost_usd:.4f}{kept}"
 
 
 @in_words.register

@@ -180,7 +180,8 @@ class SageMaker(_TrainingJobs, _Remote):
     """What is None has a default that depends on the account: `facesim.backends.sagemaker.site`.
 
     bucket_owner: the number of the account that owns the bucket, if that is not the one that runs the job.
-    max_cost: dollars that the study may cost at the most; it is refused if it could cost more.
+    max_cost: dollars that the jobs of a command may cost together at the most; they are refused if they could cost
+        more. What was billed for earlier ones of a study that continues is not in it.
     """
 
     summary = "AWS SageMaker, each host an instance"
@@ -223,7 +224,11 @@ class SageMaker(_TrainingJobs, _Remote):
         False, "hosts also write what they measure to the bucket, while they run, as TensorBoard reads it", "AWS"
     )
     max_cost: float | None = option(
-        None, "dollars: refuse a study that could cost more at AWS", "AWS", common=True, gt=0
+        None,
+        "dollars: refuse jobs that could cost more together at AWS, beside what was billed before",
+        "AWS",
+        common=True,
+        gt=0,
     )
 
     @model_validator(mode="after")

@@ -68,12 +68,14 @@ class JobPool:
 
     Attributes:
         stopped: no other job may begin.
+        left: names of the jobs that would have begun after that.
         problems: why jobs could not begin.
     """
 
     def __init__(self, places: Sequence[Place]):
         self._places = places
         self.stopped = False
+        self.left: list[str] = []
         self.problems: list[FacesimError] = []
         self._killed = False
         self._running: list[Execution] = []

@@ -123,6 +123,8 @@ def run_study(
         ended = pool.each(plan.dues, run_job)
     if interrupts.heard:
         observer.interrupted()
+    if pool.left:  # whoever stopped a run elsewhere, in AWS' console or another terminal, may not expect it
+        observer.noticed(f"a run that is stopped ends its study; not run: {len(pool.left)} of {len(jobs)} jobs")
     if not any(ended) and pool.problems:
         raise pool.problems[0]
     return [run for run in ended if run]
@@ -144,6 +146,8 @@ class _Job:
         """The run, however it ended; None if there is none."""
         due, pool = self._due, self._pool
         if due.fate is Fate.COMPLETE or pool.stopped:
+            if due.fate is not Fate.COMPLETE:
+                pool.left.append(due.name)
             return Run(due.directory) if due.fate is not Fate.NEW else None
         try:
             request = self._request()

@@ -9,6 +9,8 @@ import pytest
 from facesim.backends.sagemaker.bill import AFTER_S, most, refuse_above, reported
 from facesim.backends.training_job import job_json
 from facesim.billing.own_prices import own_file
+from facesim.runs.events import Billed
+from facesim.runs.messages import in_words
 from facesim.spec.job import make_job
 from facesim.util.errors import InputError
 
@@ -128,6 +130,26 @@ def test_the_volumes_of_a_job_are_in_its_bill():
     }
 
     assert reported(description)["volume_usd"] == pytest.approx(2 * 50 * 0.14 / 730)
+
+
+@pytest.mark.parametrize(
+    ("pool", "kept_s"),
+    [
+        (None, 1800),
+        ({"Status": "Available", "ResourceRetainedBillableTimeInSeconds": 2}, 1800),
+        ({"Status": "Reused", "ResourceRetainedBillableTimeInSeconds": 40, "ReusedByJob": "another"}, 40),
+        ({"Status": "Terminated", "ResourceRetainedBillableTimeInSeconds": 700}, 700),
+    ],
+)
+def test_instances_that_are_kept_are_named_beside_the_bill(pool, kept_s):
+    kept = {"InstanceType": "ml.m5.large", "InstanceCount": 2, "KeepAlivePeriodInSeconds": 1800}
+    times = {"TrainingTimeInSeconds": 60, "BillableTimeInSeconds": 60}
+
+    bill = reported({**times, "ResourceConfig": kept, **({"WarmPoolStatus": pool} if pool else {})})
+
+    assert bill["kept_usd"] == pytest.approx(2 * 0.115 * kept_s / 3600)
+    assert f"instances that are kept cost up to ${bill['kept_usd']:.4f} more" in in_words(Billed(**bill))
+    assert "kept" not in in_words(Billed(**reported({**times, "ResourceConfig": GROUPS})))
 
 
 def test_a_job_that_never_trained_costs_nothing():

@@ -143,6 +143,16 @@ def test_status_logs_and_cancel_take_a_run_or_the_name_of_a_job(ended, capsys):
 
 
 @pytest.mark.slow
+def test_a_run_is_asked_for_where_it_was_made_whatever_region_is_the_users_by_now(ended, capsys, monkeypatch):
+    ended.result_file.unlink()
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+
+    for verb in ("status", "logs", "cancel", "attach"):
+        assert main([verb, str(ended.directory)]) == 0, capsys.readouterr().err
+    assert main(["status", str(ended.directory), "--region", "eu-west-1"]) != 0
+
+
+@pytest.mark.slow
 def test_following_logs_survives_that_aws_does_not_answer_for_a_while(ended, refuse, capsys, monkeypatch):
     monkeypatch.setattr("facesim.backends.sagemaker.backend._LOGS_EVERY_S", 0.05)
     refuse(LogsResponse, "get_log_events", "ServiceUnavailableException", times=8)
@@ -166,6 +176,28 @@ def test_attaching_by_name_makes_the_run_again_from_what_is_at_aws(ended, tmp_pa
     assert again.directory != ended.directory
     for name in ("state", "held_out_accuracy", "cost_usd"):
         assert again.result()[name] == ended.result()[name]
+
+
+@pytest.mark.slow
+def test_a_run_that_was_attached_to_by_name_goes_on_as_it_was_started(endpoint, options, tmp_path, script):
+    """With its isolation, network, key and role: from here nobody has named them."""
+    network = ["--subnets", "subnet-0a1", "--security-groups", "sg-0a1", "--network-isolation", "--encrypt-traffic"]
+    script.fails_with = "the loss became nan"
+    assert main(["run", *options, *network, "--role", "our-role", "--kms-key", "alias/ours"]) == 1
+    (run,) = find_runs([tmp_path / "runs"])
+    assert main(["attach", f"facesim-{run.id}", "--output", str(tmp_path / "elsewhere")]) == 1
+    (again,) = find_runs([tmp_path / "elsewhere"])
+    script.fails_with = None
+
+    assert main(["run", "--resume", str(again.directory)]) == 0
+
+    first, second = (dict(endpoint.job(name).request) for name in (f"facesim-{run.id}", _job_of(again)))
+    assert first.pop("TrainingJobName") != second.pop("TrainingJobName")
+    assert second == first
+
+
+def _job_of(run):
+    return run.plan()["CreateTrainingJob"]["TrainingJobName"]
 
 
 @pytest.mark.slow
@@ -200,6 +232,24 @@ def test_jobs_of_a_study_run_together_as_far_as_the_quota_goes(endpoint, options
     assert [run.result()["state"] for run in runs] == ["Completed"] * 3
     waited = [event for run in runs for event in run.events() if event["event"] == "out_of_reach"]
     assert {event["what"] for event in waited} == {"quota"}
+
+
+@pytest.mark.slow
+def test_a_job_that_is_stopped_in_aws_console_ends_its_study_and_that_is_said(endpoint, options, capsys, script):
+    script.until = threading.Event()  # until it is stopped
+
+    def stop_it() -> None:
+        assert script.training.wait(60)
+        (job,) = endpoint.training_jobs("123456789012", "us-east-1").all()
+        job.stop()
+
+    watcher = threading.Thread(target=stop_it)
+    watcher.start()
+
+    assert main(["run", *options, "--seeds", "3"]) == 130
+
+    watcher.join()
+    assert "a run that is stopped ends its study; not run: 2 of 3 jobs" in capsys.readouterr().out
 
 
 @pytest.mark.slow

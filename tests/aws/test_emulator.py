@@ -45,6 +45,18 @@ def test_sagemakers_own_package_follows_a_job_to_its_end(endpoint, account, sage
     assert [metric.metric_name for metric in job.final_metric_data_list] == ["epoch", "loss", "held_out_accuracy"]
 
 
+def test_a_bucket_is_used_only_by_who_expects_its_owner(endpoint, account):
+    s3 = account.client("s3")
+    s3.create_bucket(Bucket="a-bucket")
+    s3.put_object(Bucket="a-bucket", Key="one", Body=b"1", ExpectedBucketOwner=account.id)
+    other = {"Bucket": "a-bucket", "ExpectedBucketOwner": "999999999999"}
+
+    for ask in (s3.head_bucket, s3.list_objects_v2, lambda **bucket: s3.get_object(Key="one", **bucket)):
+        with pytest.raises(ClientError) as refused:
+            ask(**other)
+        assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403
+
+
 def test_describe_repeats_the_request(endpoint, sagemaker, request_):
     sagemaker.create_training_job(**request_)
 

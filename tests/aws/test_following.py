@@ -168,7 +168,7 @@ def test_stopping_drains_the_job_and_brings_it_home(endpoint, job, inputs, tmp_p
     assert run.model_file.exists()
 
 
-def test_a_second_interrupt_does_not_wait_for_the_job_to_end(endpoint, job, inputs, tmp_path, script):
+def test_a_second_interrupt_does_not_wait_for_the_job_to_end(endpoint, account, job, inputs, tmp_path, script):
     script.until = threading.Event()
     run, execution = submit(job, tmp_path / "one", inputs)
 
@@ -178,10 +178,33 @@ def test_a_second_interrupt_does_not_wait_for_the_job_to_end(endpoint, job, inpu
         if event["event"] == "stopping":
             execution.kill()
 
-    events = follow(run, execution, interrupt)
+    with pytest.raises(LeftRunning, match="facesim attach .* brings home what it saves, and its bill"):
+        follow(run, execution, interrupt)
 
-    assert events[-1]["outcome"] == "stopped"
     assert endpoint.job("facesim-one").ended.wait(10)
+    assert run.result() is None
+    follow(run, SageMakerJob(run, account, "facesim-one"))
+    (billed,) = (event for event in run.events() if event["event"] == "billed")
+    assert billed["billable_s"] == endpoint.job("facesim-one").describe()["BillableTimeInSeconds"]
+    assert run.model_file.exists()
+
+
+def test_a_job_that_is_to_be_left_is_left_however_often_it_is_interrupted(endpoint, job, inputs, tmp_path, script):
+    """As where the network hangs, and the first Ctrl-C seems to do nothing."""
+    script.until = threading.Event()
+    left = job.model_copy(update={"backend": job.backend.model_copy(update={"on_interrupt": "leave"})})
+    run, execution = submit(left, tmp_path / "one", inputs)
+
+    def interrupt_twice(event):
+        if event.get("state") == "Training":
+            execution.stop()
+            execution.kill()
+
+    with pytest.raises(LeftRunning, match="continues at AWS"):
+        follow(run, execution, interrupt_twice)
+    execution.close()
+
+    assert endpoint.job("facesim-one").status == "InProgress"
 
 
 def test_cancelling_twice_is_as_cancelling_once(endpoint, account, job, inputs, tmp_path, script):

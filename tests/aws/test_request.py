@@ -14,7 +14,7 @@ from facesim.backends.sagemaker.names import Names
 from facesim.backends.sagemaker.rules import broken_rules
 from facesim.backends.sagemaker.site import site_of
 from facesim.backends.sagemaker.validation import problems
-from facesim.backends.training_job import Site, TrainingJob, job_json, job_name, job_of, training_job_request
+from facesim.backends.training_job import Site, TrainingJob, job_json, job_name, job_of, place_of, training_job_request
 from facesim.spec.job import make_job
 from facesim.util.errors import InputError
 
@@ -43,6 +43,8 @@ PLACES = {
     "tags": replace(SITE, tags={"team": "faces", "größe": "x y"}),
     "tensorboard": replace(SITE, tensorboard=True),
     "streaming": replace(SITE, input_mode="FastFile"),
+    "isolated": replace(SITE, network_isolation=True, encrypt_traffic=True),
+    "kept": replace(SITE, keep_alive_s=600, prefix="team/faces"),
 }
 
 
@@ -52,6 +54,21 @@ PLACES = {
 )
 def test_a_request_is_one_that_aws_describes(folder, place, options):
     assert problems("CreateTrainingJob", request(folder, PLACES[place], **options)) == []
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_where_a_job_runs_with_is_read_from_what_aws_says_of_it(folder, place):
+    site = PLACES[place]
+
+    said = place_of(request(folder, site))  # a description repeats the request, without its tags
+
+    as_a_site = {**said, "role_arn": said["role"], "tags": site.tags}
+    del as_a_site["role"]
+    assert Site(**as_a_site) == site
+
+
+def test_a_job_with_aws_own_image_is_known_as_one(folder, tmp_path):
+    assert place_of(request(folder, replace(SITE, source=folder)))["image"] == "aws"
 
 
 @pytest.mark.parametrize(

@@ -296,6 +296,12 @@ def refused_with(code: str, message: str = "no", **response) -> Exception:
         (refused_with(NEW, HTTPStatusCode=429), BusyError, "in a minute"),
         (refused_with(NEW, HTTPStatusCode=403), DeniedError, "facesim policy"),
         (refused_with(NEW, HTTPStatusCode=400), AwsError, NEW),
+        (
+            ClientError({"Error": {"Code": "400", "Message": "Bad Request"}}, "HeadObject"),
+            ExpiredError,
+            "sign in again",
+        ),
+        (ClientError({"Error": {"Code": "400", "Message": "<html>"}}, "CreateTrainingJob"), AwsError, "<html>$"),
         (ClientError({"ResponseMetadata": {"HTTPStatusCode": 502}}, "Operation"), BusyError, "AWS itself has trouble"),
         (refused_with("RequestTimeout", HTTPStatusCode=400), BusyError, "lost on the way"),
         (ResponseParserError("Unable to parse response"), BusyError, "Unable to parse"),

@@ -523,9 +523,11 @@ def test_a_run_that_may_go_on_elsewhere_is_not_listed_as_ended(tmp_path):
     (listed,) = json.loads(facesim_here("list", tmp_path, "--json").output)
 
     assert listed["state"] == "Unfinished" and "running" not in listed
-    assert listed["notes"] == [
+    note = (
         f"{at_aws.directory} may still be run, and billed, at sagemaker: `facesim status {at_aws.directory}` asks there"
-    ]
+    )
+    assert listed["notes"] == [note]
+    assert facesim_here("list", tmp_path).errors == f"note: {note}\n"
 
 
 def test_what_is_being_run_is_not_removed(study, tmp_path):

@@ -56,7 +56,7 @@ _MEANINGS = (
         "the AWS credentials have expired: sign in again",
     ),
     _Meaning(
-        frozenset({"400"}),  # what asks S3 for a head alone gets no reason
+        frozenset({"400 of a head"}),  # what asks S3 for a head alone gets no reason
         ExpiredError,
         "the AWS credentials may have expired: sign in again",
     ),
@@ -224,6 +224,8 @@ def _refused(error: Any, text: str) -> FacesimError:
     response = error.response.get("Error", {})  # of an answer that is none of AWS' own there is none
     code, message = response.get("Code", ""), response.get("Message", "")
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    if code == "400" and error.operation_name.startswith("Head"):
+        code = "400 of a head"  # of anything else it is no answer of AWS' own, but that of a proxy
     if not any(code in meaning.codes for meaning in _MEANINGS) and (status in (403, 429) or status >= 500):
         code = "503" if status >= 500 else str(status)  # a code that is not known here has at least that meaning
     for meaning in _MEANINGS:

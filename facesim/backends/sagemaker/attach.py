@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from facesim.backends.sagemaker.calls import describe
-from facesim.backends.training_job import JOB, checkpoints_of, job_of
+from facesim.backends.training_job import JOB, checkpoints_of, job_of, place_of
 from facesim.billing.bill import submitted
 from facesim.runs.directory import Run, find_runs
 from facesim.util.errors import InputError
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 
 def open_run(account: Account, name: str, place: Path, backend: BackendSpec | None = None) -> Run:
-    """The run of the training job `name`: in or below `place` if it was started from there, else a new one in it. A
-    job says nothing of options that belong to an account: those of `backend` are the new run's.
+    """The run of the training job `name`: in or below `place` if it was started from there, else a new one in it, which
+    goes on where the job was: with its role, image, network and keys. What AWS does not say of a job, its tags and the
+    owner of its bucket, is as `backend` has it.
 
     Raises:
         InputError: it is no training job of facesim's.
@@ -39,7 +40,7 @@ def open_run(account: Account, name: str, place: Path, backend: BackendSpec | No
     if JOB not in hyperparameters:
         raise InputError(f"{name} is not a training job of facesim's: it has no hyperparameter `{JOB}`")
     job = job_of(hyperparameters)
-    backend = (backend or job.backend).model_copy(update={"region": account.region})
+    backend = (backend or job.backend).model_copy(update={"region": account.region, **place_of(description)})
     run = Run.create(place / name, job.model_copy(update={"backend": backend}))
     run.record("submitted", time_unix_s=description["CreationTime"].timestamp(), **submitted(job.groups, job.spot))
     known = {"TrainingJobName": name, "CheckpointConfig": {"S3Uri": checkpoints_of(description)}}

@@ -123,7 +123,7 @@ class SageMakerBackend(Backend):
 
     def attach(self, target: Target, output: Path) -> Attached:
         """A job that has ended is followed, too, until its results are here."""
-        account, name = Account(target.backend.region), _name(target)
+        account, name = _account(target), _name(target)
         run = target.run or open_run(account, name, output, target.backend)
         run.claim.take()
         if run.result() is not None:
@@ -136,17 +136,17 @@ class SageMakerBackend(Backend):
         except InputError:  # the command ended before it was made
             return False
         try:
-            describe(Account(target.backend.region), name)
+            describe(_account(target), name)
         except RefusedError:  # the same
             return False
         return True
 
     def status(self, target: Target) -> Status:
-        account = Account(target.backend.region)
+        account = _account(target)
         return status_of(describe(account, _name(target)), account, target)
 
     def logs(self, target: Target, source: str | None = None, follow: bool = False) -> Iterator[Line]:
-        account, name = Account(target.backend.region), _name(target)
+        account, name = _account(target), _name(target)
         if source is not None:
             _check_host(describe(account, name), source)
         tail, last_error, ended = LogTail(account, name), "", False
@@ -172,7 +172,7 @@ class SageMakerBackend(Backend):
 
     def cancel(self, target: Target) -> Cancelled:
         """Ask AWS to stop the job. It may save and upload for two minutes more, which is not waited for."""
-        account, name = Account(target.backend.region), _name(target)
+        account, name = _account(target), _name(target)
         if tuning.is_name(name):
             going_on, state = tuning.cancel(account, name)
             return Cancelled(name, state, ended=not going_on)
@@ -183,6 +183,19 @@ class SageMakerBackend(Backend):
 
     def jobs(self, backend: BackendSpec) -> list[Status]:
         return [listed(summary, backend.name) for summary in newest(Account(backend.region))]
+
+
+def _account(target: Target) -> Account:
+    """The account in the region that was asked for, or that the run's training job was made in: the user's own may be
+    another by now.
+    """
+    return Account(target.backend.region or (_made_in(target.run) if target.run else None))
+
+
+def _made_in(run: Run) -> str | None:
+    """The region of a run's newest training job, as far as is on record."""
+    regions = [event.region for event in run.events() if isinstance(event, TrainingJobCreated)]
+    return regions[-1] if regions else None
 
 
 def _name(target: Target) -> str:
@@ -241,8 +254,7 @@ def _check_same_place(run: Run, region: str, bucket: str) -> None:
     """
     if not was_made(run):
         return
-    regions = [event.region for event in run.events() if isinstance(event, TrainingJobCreated)]
-    made_in = regions[-1] if regions else run.job().backend.region
+    made_in = _made_in(run) or run.job().backend.region
     kept_in, _ = split(_checkpoints_of(run) or "")
     for option, there, here in (("region", made_in, region), ("bucket", kept_in, bucket)):
         if there and there != here:

@@ -157,12 +157,19 @@ def reported(description: dict[str, Any]) -> dict[str, Any]:
 
     Both times are wall clock, so the number of instances multiplies them:
     cost = sum over groups (price x count) x BillableTimeInSeconds / 3600.
+
+    Instances that are kept are paid for until another job takes them, as long as they are to be kept at the most.
     """
     begin, end = description.get("TrainingStartTime"), description.get("TrainingEndTime")
     whole_s = math.ceil((end - begin).total_seconds()) if begin and end else 0
     training_s = description.get("TrainingTimeInSeconds", whole_s)
     billable_s = description.get("BillableTimeInSeconds", training_s)
-    groups = groups_of(description["ResourceConfig"])
+    resources = description["ResourceConfig"]
+    groups = groups_of(resources)
+    pool = description.get("WarmPoolStatus", {})
+    kept_s = (training_s and resources.get("KeepAlivePeriodInSeconds")) or 0
+    if pool.get("Status") in _KEPT_NO_MORE:
+        kept_s = pool.get("ResourceRetainedBillableTimeInSeconds", kept_s)
     return {
         "training_s": training_s,
         "billable_s": billable_s,
@@ -170,5 +177,10 @@ def reported(description: dict[str, Any]) -> dict[str, Any]:
         "savings_percent": spot_savings_percent(training_s, billable_s),
         "cost_usd": price_usd_per_hour(groups) * billable_s / 3600,
         "spot": bool(description.get("EnableManagedSpotTraining")),
-        "volume_usd": _volume_usd_per_s(description["ResourceConfig"]) * training_s,
+        "volume_usd": _volume_usd_per_s(resources) * training_s,
+        "kept_usd": price_usd_per_hour(groups) * kept_s / 3600,
     }
+
+
+#: States of a job's warm pool after which it costs nothing more (AWS, WarmPoolStatus).
+_KEPT_NO_MORE = {"Reused", "Terminated"}

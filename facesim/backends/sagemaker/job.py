@@ -113,7 +113,7 @@ class SageMakerJob(RemoteJob):
         Raises:
             InputError: AWS does not allow to make the job.
             AwsError: AWS refuses the job.
-            LeftRunning: the user left it, or does not want it and it may have been made.
+            LeftRunning: the user left it, or does not wait for its end, or does not want it and it may have been made.
             LostSight: it exists, or may, and cannot be followed any more.
         """
         if self._account.emulator:
@@ -188,14 +188,21 @@ class SageMakerJob(RemoteJob):
         """Yield what happens until the job has ended; return what AWS says of it then.
 
         That logs or metrics cannot be read is an event, and no reason to stop following.
+
+        Raises:
+            LeftRunning: the user left it, or has it stopped and does not wait for that.
         """
         due = Due()
         description: dict[str, Any] = {}
         while True:
             yield from self._stop_as_asked(due)
             if self._killed and self._stopping:
-                yield NodeEnded(outcome=Outcome.STOPPED)
-                return {}
+                self._over = True
+                raise LeftRunning(
+                    f"{self._name} was asked to stop at AWS, and is not waited for: it may save for two minutes more, "
+                    f"and costs until it has ended; `facesim attach {self._run.directory}` brings home what it saves, "
+                    "and its bill"
+                )
             if due("describe", _DESCRIBE_EVERY_S):
                 description = (yield from self._described()) or description
             if "describe" in self._reach:
@@ -267,8 +274,6 @@ class SageMakerJob(RemoteJob):
 
     def _collect_results(self, description: dict[str, Any], tick_s: float) -> Iterator[Event | None]:
         """Logs, results and metrics of a job that has ended, then how it did."""
-        if not description:  # it was killed, and an event said so
-            return
         description = yield from self._billed(description, tick_s)
         (self._run.directory / DESCRIPTION).write_text(json.dumps(description, indent=1, default=str), encoding="utf-8")
         missing = yield from self._results(description, tick_s)

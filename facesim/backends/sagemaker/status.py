@@ -24,10 +24,11 @@ def status_of(description: dict[str, Any], account: Account, target: Target) -> 
     notes = [description["FailureReason"]] if description.get("FailureReason") else []
     if outcome is not None and description.get("ResourceConfig"):  # without it, what it cost is not known
         bill = reported(description)
+        kept = f", instances that are kept up to ${bill['kept_usd']:.4f}" if bill["kept_usd"] else ""
         cost = (
             f"emulated by {account.emulator}"
             if account.emulator
-            else f"${bill['cost_usd']:.4f} (volumes ${bill['volume_usd']:.4f} more)"
+            else f"${bill['cost_usd']:.4f} (volumes ${bill['volume_usd']:.4f} more{kept})"
         )
         notes.append(f"billed {bill['billable_s']} s, {cost}")
         types = [name for name, _ in groups_of(description["ResourceConfig"])]

@@ -17,6 +17,8 @@ from moto.core.responses import ActionResult, EmptyResult
 from moto.moto_api._internal.models import moto_api_backend
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from moto.s3.exceptions import S3AccessDeniedError
+from moto.s3.responses import S3Response
 from moto.sagemaker.exceptions import SagemakerClientError
 from moto.sagemaker.responses import SageMakerResponse
 from moto.servicequotas.responses import ServiceQuotasResponse
@@ -185,6 +187,8 @@ def _install(emulator: Emulator) -> None:
     for name, operation in of_tuner.items():
         setattr(SageMakerResponse, name, handled(operation, emulator.tuning_jobs))
     CloudWatchResponse.get_metric_data = _get_metric_data
+    S3Response._bucket_response = _for_the_owner(_moto_bucket_response)
+    S3Response._key_response = _for_the_owner(_moto_key_response)
     ServiceQuotasResponse.list_service_quotas = lambda self: _list_service_quotas(
         emulator.quotas, json.loads(self.body)
     )
@@ -205,6 +209,22 @@ def _list_service_quotas(quotas: Mapping[str, float], request: dict[str, Any]) -
     ]  # fmt: skip
     more = {"NextToken": str(begin + _QUOTAS_PAGE)} if begin + _QUOTAS_PAGE < len(shown) else {}
     return json.dumps({"Quotas": shown[begin : begin + _QUOTAS_PAGE], **more})
+
+
+_moto_bucket_response, _moto_key_response = S3Response._bucket_response, S3Response._key_response
+
+
+def _for_the_owner(respond: Any) -> Any:
+    """What moto answers, if the bucket belongs to the account that the client expects, as S3 has it."""
+
+    def checked(self: S3Response, request: Any, full_url: str) -> Any:
+        expected = request.headers.get("x-amz-expected-bucket-owner")
+        bucket = self.backend.buckets.get(self.parse_bucket_name_from_url(request, full_url))
+        if expected and bucket and bucket.account_id != expected:
+            raise S3AccessDeniedError
+        return respond(self, request, full_url)
+
+    return checked
 
 
 _moto_get_metric_data = CloudWatchResponse.get_metric_data
