@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from facesim.api.runs import Run
 from facesim.runs import directory
+from facesim.util.folders import local_path
 
 if TYPE_CHECKING:
     import pandas
@@ -76,8 +77,9 @@ class Comparison:
         """
         from facesim.report.html import write_html
 
-        write_html(self.report, Path(file))
-        return Path(file)
+        file = local_path(file)
+        write_html(self.report, file)
+        return file
 
     def __repr__(self) -> str:
         return f"<facesim.Comparison of {len(self)} runs: {', '.join(row.label for row in self.report.rows)}>"
@@ -108,6 +110,6 @@ def compare(
         if isinstance(run_or_path, Run):
             several = [run_or_path]
         else:
-            several = [Run(run) for run in directory.find_runs([Path(run_or_path)])]
+            several = [Run(run) for run in directory.find_runs([local_path(run_or_path)])]
         by_directory |= {run.directory.resolve(): run for run in several}
     return Comparison(by_directory.values(), target_accuracy, margin)

@@ -10,6 +10,7 @@ from facesim.api.runs import Run
 from facesim.api.study import Study
 from facesim.spec.options import as_in_python
 from facesim.util.errors import InputError
+from facesim.util.folders import local_path
 
 if TYPE_CHECKING:
     from facesim.forecast.profile_data import Profile
@@ -49,7 +50,7 @@ def forecast(
     with as_in_python():
         if profile is not None:
             where = "the profile" if isinstance(profile, Profile) else f"the profile {profile}"
-            profile = profile if isinstance(profile, Profile) else Profile.load(Path(profile))
+            profile = profile if isinstance(profile, Profile) else Profile.load(local_path(profile))
             notes = data_notes(profile, where, data_options(given))
             given = {**(options_of(profile, where) if "recipe" not in given else {}), **given}
     study = Study(strategy=strategy, backend=backend, seeds=[seed], **given)
@@ -59,5 +60,5 @@ def forecast(
         (job,) = jobs
         profile = profile or have_profile(job)
         check_profile(profile, job, where or "the profile of this machine")
-        (run,) = write_forecasts([Asked(job, profile, notes)], Path(output), where=where)
+        (run,) = write_forecasts([Asked(job, profile, notes)], local_path(output), where=where)
     return Run(run)

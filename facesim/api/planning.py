@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from facesim.api.defaults import OUTPUT
 from facesim.spec.options import as_in_python
 from facesim.util.errors import InputError
+from facesim.util.folders import local_path
 
 if TYPE_CHECKING:
     from facesim.forecast.profile_data import Profile
@@ -59,8 +60,9 @@ class Plan:
         """
         from facesim.planning.page import write_page
 
-        write_page(self._plan, Path(file))
-        return Path(file)
+        file = local_path(file)
+        write_page(self._plan, file)
+        return file
 
     def __repr__(self) -> str:
         return f"<facesim.Plan of {len(self.rows):,} shapes: {self.answer.splitlines()[0]}>"
@@ -143,10 +145,10 @@ def plan(
             axes,
             wanted,
             given=given,
-            profile=profile if profile is None or isinstance(profile, Profile) else Path(profile),
-            own_instances=None if instances is None else Path(instances),
+            profile=profile if profile is None or isinstance(profile, Profile) else local_path(profile),
+            own_instances=None if instances is None else local_path(instances),
             region=region,
-            runs=Path(runs),
+            runs=local_path(runs),
             replays=replay,
         )
     return Plan(made)

@@ -15,6 +15,7 @@ from facesim.spec.job import Job
 from facesim.spec.options import as_in_python
 from facesim.study.observers import Observer
 from facesim.study.runner import resume
+from facesim.util.folders import local_path
 
 if TYPE_CHECKING:
     import pandas
@@ -158,4 +159,4 @@ def load(path: Path | str) -> Run:
     Raises:
         InputError: there is none, or several.
     """
-    return Run(directory.find_run(Path(path)))
+    return Run(directory.find_run(local_path(path)))

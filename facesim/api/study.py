@@ -17,6 +17,7 @@ from facesim.study.observers import Interrupted, Observer, Together
 from facesim.study.runner import dry_run, run_study
 from facesim.study.study_file import StudyFileWriter
 from facesim.util.errors import InputError
+from facesim.util.folders import local_path
 
 
 class Study(spec.Study):
@@ -65,7 +66,7 @@ class Study(spec.Study):
             InputError: something that was given cannot be used.
         """
         with as_in_python():
-            return dry_run(self.jobs(), Path(output), reuse=reuse, since_unix_s=since_unix_s)
+            return dry_run(self.jobs(), local_path(output), reuse=reuse, since_unix_s=since_unix_s)
 
     def keeping(self, output: Path | str = OUTPUT, name: str = "study", **about: Any) -> StudyFileWriter | None:
         """An observer that writes the study's options to a file in `output`, with which `facesim study run` continues.
@@ -83,7 +84,7 @@ class Study(spec.Study):
         if has_none or (faults and not isinstance(faults, str)):
             return None
         settings = {**options, **({"faults": faults} if faults else {}), **about}
-        return StudyFileWriter(settings, Path(output), name)
+        return StudyFileWriter(settings, local_path(output), name)
 
     def run(
         self,
@@ -136,7 +137,7 @@ class Study(spec.Study):
         with as_in_python():
             listeners = observers_or_display(observers)
             how: dict[str, Any] = {"reuse": reuse, "since_unix_s": since_unix_s, "parallel": parallel}
-            return [Run(run) for run in run_study(self.jobs(), Path(output), listeners, **how)]
+            return [Run(run) for run in run_study(self.jobs(), local_path(output), listeners, **how)]
 
     def baselines(self, output: Path | str = OUTPUT) -> tuple[list[Any], list[str]]:
         """What classical methods reach on the study's data, kept in `output`, where its comparison finds it: the
@@ -148,7 +149,7 @@ class Study(spec.Study):
         from facesim.baselines.record import study_baselines
 
         with as_in_python():
-            return study_baselines(self.jobs(), Path(output))
+            return study_baselines(self.jobs(), local_path(output))
 
 
 def run(

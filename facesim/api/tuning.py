@@ -11,6 +11,7 @@ from facesim.api.runs import Run
 from facesim.spec.options import as_in_python, flag
 from facesim.study.observers import Observer
 from facesim.util.errors import InputError
+from facesim.util.folders import local_path
 
 if TYPE_CHECKING:
     import pandas
@@ -67,8 +68,9 @@ class Tuning:
         """
         from facesim.tuning.page import write_page
 
-        write_page(self.findings, Path(file))
-        return Path(file)
+        file = local_path(file)
+        write_page(self.findings, file)
+        return file
 
     def __repr__(self) -> str:
         return f"<facesim.Tuning of {len(self.findings.trials)} trials: {self.best}>"
@@ -120,7 +122,7 @@ def tune(
             search, trials=trials, validation=validation, budget_s=budget_s, budget_usd=budget_usd, tuner=tuner,
             tuner_strategy=tuner_strategy, parallel=parallel, **given,
         )  # fmt: skip
-        return Tuning(find(wanted, Path(output), list(observers_or_display(observers))))
+        return Tuning(find(wanted, local_path(output), list(observers_or_display(observers))))
 
 
 def wanted_search(

@@ -101,8 +101,7 @@ def judge(ranks: Sequence[Rank], *, failure: str | None = None) -> Verdict:
         evidence.append(
             f"{failure}: what ranks did by then may differ, so bytes, steps and parameters say nothing against it."
         )
-    in_parts = any(rank.holds_part for rank in ranks) or len(_parameter_bytes(ranks)) > 1
-    if in_parts:
+    if in_parts := _in_parts(ranks):
         examples, parameters = examples or None, None
         evidence.append(
             "They hold different parts of a network, as with FSDP, ZeRO-3 or a pipeline: these are not compared, and "
@@ -180,7 +179,8 @@ def _wire(ranks: Sequence[Rank], evidence: list[str]) -> bool | None:
         return None
     trained = _trained(ranks)
     least, least_cpu_s = min(rank.received_bytes or 0 for rank in trained), min(rank.cpu_s for rank in trained)
-    sizes = _parameter_bytes(ranks)
+    # What goes from stage to stage of a pipeline may be less than the parameters of any.
+    sizes = set() if _in_parts(ranks) else _parameter_bytes(ranks)
     if sizes and least >= min(sizes):
         return True
     if sizes and least < min(sizes) / 2:
@@ -220,6 +220,11 @@ def _trained(ranks: Sequence[Rank]) -> Sequence[Rank]:
     return [rank for rank in ranks if not rank.coordinates] or ranks
 
 
+def _in_parts(ranks: Sequence[Rank]) -> bool:
+    """Whether they hold different parts of a network."""
+    return any(rank.holds_part for rank in ranks) or len(_parameter_bytes(ranks)) > 1
+
+
 def _parameter_bytes(ranks: Sequence[Rank]) -> set[int]:
     return {rank.parameter_bytes for rank in ranks if rank.parameter_bytes}
 
@@ -239,7 +244,9 @@ def _steps(ranks: Sequence[Rank], evidence: list[str]) -> bool | None:
 
 
 def _steps_of(rank: Rank) -> str:
-    return "none" if rank.steps is None else f"{rank.steps:,} on {rank.examples:,} examples"
+    if rank.steps is None:
+        return "none"
+    return f"{rank.steps:,} on {rank.examples:,} examples" if rank.examples else f"{rank.steps:,}"
 
 
 def _examples(ranks: Sequence[Rank], evidence: list[str]) -> bool | None:

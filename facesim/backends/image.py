@@ -20,12 +20,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import platformdirs
-
 from cluster.containers.engine import EngineError, connect
 from facesim import __version__
 from facesim.spec.frameworks import FRAMEWORKS, TENSORFLOW
 from facesim.util.errors import InputError
+from facesim.util.folders import cache_folder
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -228,7 +227,7 @@ def _python_of(client: DockerClient, base: str) -> tuple[str, str]:
 
 def _wheels(wanted: list[str], python: str, architecture: str) -> Path:
     """A folder of the user's cache with a wheel of every dependency, downloaded once."""
-    cache = Path(os.environ.get("FACESIM_CACHE") or platformdirs.user_cache_path("facesim")) / "wheels"
+    cache = cache_folder() / "wheels"
     key = hashlib.sha256(json.dumps([sorted(wanted), python, architecture]).encode()).hexdigest()[:16]
     folder = cache / key
     if folder.exists():

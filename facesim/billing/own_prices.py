@@ -15,7 +15,6 @@ accelerator = "Z9"
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from facesim.util.errors import InputError
 from facesim.util.files import read_toml
+from facesim.util.folders import path_named_by
 
 SOURCE = "the user's prices.toml"
 
@@ -57,7 +57,7 @@ class _TypeTable(BaseModel):
 
 def own_file() -> Path:
     """The file of the user's own prices, `FACESIM_PRICES` or one of the user's configuration. It need not exist."""
-    return Path(os.environ.get("FACESIM_PRICES") or platformdirs.user_config_path("facesim") / "prices.toml")
+    return path_named_by("FACESIM_PRICES", platformdirs.user_config_path("facesim") / "prices.toml")
 
 
 def read_own(file: Path) -> dict[str, dict[str, Any]]:

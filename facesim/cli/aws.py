@@ -95,8 +95,14 @@ def setup(
     wanted = account_setup.Wanted(role, bucket or account_setup.BUCKET, prefix, kms_key, vpc)
     if dry_run:
         echo_json(account_setup.template(wanted))
-        echo("an admin deploys it: aws cloudformation deploy --stack-name facesim --capabilities CAPABILITY_NAMED_IAM "
-             "--template-file FILE", err=True)  # fmt: skip
+        where = f"--region {region} " if region else ""
+        echo(
+            f"an admin deploys it: aws cloudformation deploy {where}--stack-name facesim --capabilities "
+            "CAPABILITY_NAMED_IAM --template-file FILE\n"
+            f"a role is of the account, not of a region: where {role} is there already, as after the first region, the "
+            "deployment fails; give a second region a role of its own, --role NAME here and in jobs",
+            err=True,
+        )
         return
     from facesim.backends.sagemaker.session import Account, asking
 

@@ -51,17 +51,18 @@ def forecast(
     from facesim.forecast.profile_data import Profile
     from facesim.planning.described import described_jobs
     from facesim.planning.jobs import Asked, write_forecasts
-    from facesim.planning.notes import check_profile, data_notes
+    from facesim.planning.notes import FAULTS_LEFT_OUT, check_profile, data_notes
 
     given = {name: value for name, value in options.items() if value is not None}
     of_file = Profile.load(profile_file) if profile_file else None
     where = f"the profile {profile_file}" if profile_file else None
     asked = []
-    for job, data_options, examples in described_jobs(jobs, strategies, given, of_file):
+    for job, data_options, examples, had_faults in described_jobs(jobs, strategies, given, of_file):
+        faults = [FAULTS_LEFT_OUT] if had_faults else []
         if of_file and where:
-            asked.append(Asked(job, of_file, data_notes(of_file, where, data_options, examples)))
+            asked.append(Asked(job, of_file, [*data_notes(of_file, where, data_options, examples), *faults]))
         else:
-            asked.append(Asked(job, measured_profile(job, as_json)))
+            asked.append(Asked(job, measured_profile(job, as_json), faults))
     for job, profile, _ in asked:
         check_profile(profile, job, where or "the profile of this machine")
     _print_forecasts(write_forecasts(asked, output, own_instances, where), as_json)

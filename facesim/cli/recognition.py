@@ -16,6 +16,7 @@ from facesim.cli.output import echo, echo_json, padded
 from facesim.cli.parsing import Choice, FilePath, Number, command
 from facesim.cli.quiet import hush_tensorflow
 from facesim.models.exporters import EXPORTERS
+from facesim.runs.evaluations import Evaluation
 from facesim.util.disk import writing_to
 from facesim.util.errors import InputError, doing
 from facesim.util.files import check_new, made_whole, write_bytes
@@ -89,7 +90,7 @@ def evaluate(
 
 def _evaluation(evaluation: dict[str, Any]) -> list[str]:
     seen = _SEEN[evaluation.get("identities_seen_in_training")]
-    lines = [f"{evaluation['data']}{seen}"]
+    lines = [f"{Evaluation.model_validate(evaluation).title}{seen}"]
     if scores := evaluation.get("closed_set"):
         lines.append(
             f"closed set       {scores['accuracy']:7.1%}  of {scores['examples']} {evaluation['tested']} images, "
@@ -122,7 +123,8 @@ def _evaluation(evaluation: dict[str, Any]) -> list[str]:
 
         for what, rates in by_group["rates"].items():
             lines.append(f"errors by group, {what}")
-            lines += [f"  {padded(rate['group'], 20)}{in_words(rate)}" for rate in rates]
+            told = [f"  {padded(rate['group'], 20)}{in_words(rate)}" for rate in rates]
+            lines += told or ["  no trial within a group"]
         lines += [by_group["warning"]] if by_group.get("warning") else []
     return lines
 
@@ -320,6 +322,7 @@ def card(run_directory: Path, output: Path) -> None:
     """
     from facesim.data import describe
     from facesim.preflight.inputs import prepare_data
+    from facesim.preflight.lineage import is_as_trained
     from facesim.report.card import data_card, model_card
     from facesim.runs.directory import find_run
 
@@ -328,7 +331,10 @@ def card(run_directory: Path, output: Path) -> None:
     cards, description = {"model-card.md": model_card(run)}, None
     try:
         job = run.job()
-        description = describe(prepare_data(job, lambda *_: None), job.experiment.data_spec)
+        data = prepare_data(job, lambda *_: None)
+        if not is_as_trained(run, data):
+            raise InputError(f"{data.name} has changed since the model was trained")
+        description = describe(data, job.experiment.data_spec)
     except InputError as error:
         _notice(f"the data card has only what the run recorded: {error}")
     cards["data-card.md"] = data_card(run, description)

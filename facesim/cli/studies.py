@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from facesim.cli.study import baselines_option, run_study, study_options
 from facesim.spec.study import COMPARED, OF_THE_FILE
 from facesim.util.errors import InputError
 from facesim.util.files import read_toml
+from facesim.util.folders import local_path
 
 _FILE = FilePath()
 
@@ -67,7 +67,7 @@ def page(file: Path, data: str | None, output: Path | None, folder: Path | None,
         name, title = f"{name}-{Path(data).stem}", f"{title}: {Path(data).stem}"
         command += ["--data", data]
     of_the_file = StudyFile(file, Path(), settings).text("output") or "runs"
-    runs = folder or kept_in(file) or Path(os.path.expanduser(of_the_file))
+    runs = folder or kept_in(file) or local_path(of_the_file)
     study_file = StudyFile(file, runs, settings)
     damaged: list[str] = []
     runs_of_jobs = study_file.runs(lambda error: damaged.append(f"left out: {error}"))

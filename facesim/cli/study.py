@@ -224,13 +224,13 @@ def run_study(
 
     try:
         runs = study.train(output, observers=listeners, parallel=parallel, **reused)
+        if baselines and not interrupted.heard and not any(run.state == RunState.STOPPED for run in runs):
+            for text in study.baselines(output)[1]:
+                echo(text, err=True)
     except (FacesimError, KeyboardInterrupt):
         if command := continue_command():
             echo(f"to continue: {command}", err=True)
         raise
-    if baselines and not interrupted.heard and not any(run.state == RunState.STOPPED for run in runs):
-        for text in study.baselines(output)[1]:
-            echo(text, err=True)
     return _finished(runs, output, as_json, interrupted.heard, len(study), continue_command(), about)
 
 

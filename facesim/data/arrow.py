@@ -84,7 +84,9 @@ def tables_below(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> Iterator
 
 def used_of(path: Path) -> list[Path]:
     """The same, and what `save_to_disk` wrote beside them."""
-    return [*files_of(path), *(path / name for name in (_SAVED, _SAVED_PARTS, "dataset_info.json"))]
+    files = files_of(path)
+    folders = dict.fromkeys([path, *(file.parent for file in files)])
+    return [*files, *(folder / name for folder in folders for name in (_SAVED, _SAVED_PARTS, "dataset_info.json"))]
 
 
 def _saved(folder: Path) -> list[Path]:

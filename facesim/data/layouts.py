@@ -102,9 +102,11 @@ def understood(root: Path, images: Sequence[Path], unused: tuple[Unused, ...]) -
     """
     # Every layout is decided on the names of the folders, and these may be decomposed Unicode: macOS writes them so.
     relative = {image: _name(image.relative_to(root).as_posix()).split("/") for image in images}
-    if _SET_FOLDER.fullmatch(root.name):
+    in_sets = any(_SET_FOLDER.fullmatch(folder) for parts in relative.values() for folder in parts[:-1])
+    if not in_sets and _SET_FOLDER.fullmatch(root.name):
         relative = {image: [_name(root.name), *parts] for image, parts in relative.items()}
-    if any(_SET_FOLDER.fullmatch(folder) for parts in relative.values() for folder in parts[:-1]):
+        in_sets = True
+    if in_sets:
         examples = _selfies_and_id_images(root, relative)
     else:
         examples = _folders_or_yale(root, _without_single_folders(relative))

@@ -74,11 +74,11 @@ def kept_split(
     named = {PARTS[part]: count for part, count in counts.items() if count}
     sizes = ", ".join(f"{name} {count:,}" for name, count in named.items())
     without = int(np.sum(image_parts == NO_PART))
+    if split == "random":
+        return None, [f"its own split ({sizes}) is not kept: all images are pooled."] if len(named) > 1 else []
     if len(named) < 2:
         alone = f"it names one part of a split ({sizes}), and {without:,} images are of none that is called as one is"
         return None, [f"{alone}: all images are pooled and split anew."] if named and without else []
-    if split == "random":
-        return None, [f"its own split ({sizes}) is not kept (--split random): all images are pooled and split anew."]
     if not counts[TRAIN]:
         return None, [f"its own split ({sizes}) has no part to train on: all images are pooled and split anew."]
     if without:

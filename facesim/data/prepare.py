@@ -180,11 +180,11 @@ def _key_file(cache_dir: Path, sources: Sequence[str], options: Any) -> Path | N
     """The file that would say what was prepared of folders as they are now, which is found much faster than their
     images are; None where a source is no folder.
     """
-    folders = [Path(os.path.expanduser(source)) for source in sources if source not in DATASETS]
+    folders = [os.path.expanduser(source) for source in sources if source not in DATASETS]
     if len(folders) < len(sources) or not all(map(os.path.isdir, folders)):
         return None
     try:
-        return cache_dir / "folders" / _key([[snapshot(folder) for folder in folders], options])
+        return cache_dir / "folders" / _key([[snapshot(Path(folder)) for folder in folders], options])
     except OSError:
         return None
 

@@ -18,7 +18,7 @@ from facesim.util.errors import InputError
 from facesim.util.files import read_text
 from facesim.util.unused import Unused
 
-FORMAT_VERSION = 10
+FORMAT_VERSION = 11
 """Raised whenever the folder's format, or the way a source is read or images are decoded, changes."""
 
 PARTS_FILE = "parts.i1"

@@ -81,12 +81,15 @@ def _lfw(wanted: Wanted) -> Source:
 
 
 def _npz(path: Path, wanted: Wanted) -> Source:
-    return Source(path.stem, fingerprint(path.parent, [path]), lambda: _read_npz(path, wanted), nameless=True)
+    files = fingerprint(path.parent, [path])
+    return Source(printable(path.stem), files, lambda: _read_npz(path, wanted), nameless=True)
 
 
 def _csv(path: Path, wanted: Wanted) -> Source:
     table = read_table(path, *wanted.features)
-    return _files(path.stem, path.parent, table.examples, wanted, notes=table.notes)
+    # Absolute, as the paths of the examples are.
+    folder = Path(os.path.abspath(path.parent))
+    return _files(printable(path.stem), folder, table.examples, wanted, notes=table.notes)
 
 
 def _folder(path: Path, wanted: Wanted) -> Source:
@@ -305,9 +308,10 @@ def resolve(source: str) -> tuple[str, Path | None]:
         return source, None
     if source.startswith(huggingface.PREFIX):
         return "hf", None
-    path = Path(os.path.expanduser(source))
+    place = os.path.expanduser(source)
+    path = Path(place)
     try:
-        mode = os.stat(path).st_mode
+        mode = os.stat(place).st_mode  # the text: a path makes the current folder of an empty one
     except (OSError, ValueError) as error:
         why = "" if isinstance(error, FileNotFoundError) else f" ({why_unread(error)})"
         raise InputError(
@@ -388,7 +392,8 @@ def _files(
 
     listed = [[example.identity, example.group, example.part] for example in examples]
     left_out = [[asdict(entry) for entry in unused], list(notes)]
-    return Source(name, [fingerprint(root, [example.path for example in examples]), listed, left_out], open_content)
+    files = fingerprint(root, [example.path for example in examples])
+    return Source(name, [name, files, listed, left_out], open_content)  # several lists may name the same files
 
 
 def _of_examples(

@@ -34,7 +34,7 @@ def split_of(labels: np.ndarray, spec: DataSpec, parts: np.ndarray | None = None
         train, held_out = stratified_split(labels, spec.held_out, spec.seed)
     else:
         train, held_out = np.flatnonzero(parts == TRAIN), np.flatnonzero(parts == TEST)
-    if spec.test_part == "val" or (parts is not None and not len(held_out)):
+    if spec.test_part == "val" or (parts is not None and not len(held_out) and not spec.validation):
         held_out = np.flatnonzero(parts == VAL) if parts is not None else held_out[:0]
         if not len(held_out):
             raise InputError(

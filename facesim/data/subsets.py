@@ -51,11 +51,12 @@ def choose(labels: np.ndarray, subset: Subset, seed: int, parts: np.ndarray | No
     return np.sort(np.concatenate([*(order[: subset.images] for order in orders), others])).astype(np.int64)
 
 
-def take_subset(data: PreparedData, subset: Subset, seed: int) -> PreparedData:
-    """The part of `data` that `subset` and `seed` choose, beside it in its cache folder; made once.
+def take_subset(data: PreparedData, subset: Subset, seed: int, tested: int | None = TEST) -> PreparedData:
+    """The part of `data` that `subset` and `seed` choose, beside it in its cache folder; made once. `tested` is the
+    part of a split of its own that is to be tested on; None: none of them is.
 
     Raises:
-        InputError: `data` is smaller than that.
+        InputError: `data` is smaller than that, or nobody who is chosen has an image to test on.
     """
     if subset == (None, None):
         return data
@@ -63,9 +64,10 @@ def take_subset(data: PreparedData, subset: Subset, seed: int) -> PreparedData:
     parts = None
     if data.parts is not None:
         parts = data.parts[indices]
-        # All sizes are tested on the same part: without an image of the part test, val would be taken in its place.
-        tested = TEST if TEST in data.parts else VAL
-        if tested not in parts:
+        if tested == TEST and TEST not in data.parts:
+            tested = VAL  # which is tested on in its place
+        # All sizes are tested on the same part.
+        if tested is not None and tested in data.parts and tested not in parts:
             raise InputError(
                 f"--subset {subset} has no image to test on: its identities have none in the part {PARTS[tested]}; "
                 f"take more of them"

@@ -141,12 +141,19 @@ def files_in(folder: Path) -> list[Path]:
 
 
 def beside(folder: Path, used: Iterable[Path]) -> tuple[Unused, ...]:
-    """What lies directly in a folder beside the files that are used of it."""
-    tally, names = Tally(), {path.relative_to(folder).parts[0] for path in used}
-    for name in _names_in(folder):
-        if name not in names:
-            unit = "folder" if os.path.isdir(folder / name) else "file"
-            tally.add(system_name(name) or "beside the data set, and no part of it", name, unit)
+    """What lies in a folder, and in those below it that hold files that are used of it, beside these files."""
+    tally, of_the_set = Tally(), set(used)
+    on_the_way = {above for path in of_the_set for above in path.parents}
+    waiting = [folder]
+    while waiting:
+        here = waiting.pop(0)
+        for path in map(here.joinpath, _names_in(here)):
+            if path in on_the_way:
+                waiting.append(path)
+            elif path not in of_the_set:
+                unit = "folder" if os.path.isdir(path) else "file"
+                reason = system_name(path.name) or "beside the data set, and no part of it"
+                tally.add(reason, path.relative_to(folder).as_posix(), unit)
     return tally.counted
 
 

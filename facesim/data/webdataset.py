@@ -80,34 +80,35 @@ def files_of(path: Path) -> list[Path]:
 
 def source(path: Path, wanted: Wanted) -> Source:
     """The images of the archives that `path` names."""
-    files, root = files_of(path), path if path.is_dir() else path.parent
+    files = files_of(path)
     name = path.name.partition(".")[0] if path.is_file() else path.resolve().name
-    return Source(printable(name), [fingerprint(root, files), wanted.features], lambda: _content(files, root, wanted))
+    known_by = [fingerprint(files[0].parent, files), wanted.features]
+    return Source(printable(name), known_by, lambda: _content(files, path, wanted))
 
 
-def _content(files: Sequence[Path], root: Path, wanted: Wanted) -> Content:
+def _content(files: Sequence[Path], path: Path, wanted: Wanted) -> Content:
     tally, notes = Tally(), list[str]()
     lists = dict[Path, bytes]()
     images, labels, unread = _scan(files, wanted, tally, notes, lists)
     if not images:
         unused = f": {'; '.join(map(str, tally.counted))}" if tally.counted else ""
         raise InputError(
-            f"{root} holds no images{unused}. Give archives of images and labels, or of folders of people."
+            f"{path} holds no images{unused}. Give archives of images and labels, or of folders of people."
         )
     samples = {(image.file, image.sample) for image in images}
     if wanted.label_feature or any(samples & of_field.keys() for of_field in labels.values()):
-        images = _one_a_sample(images, wanted.image_feature, root, tally)
-        images, names, parts = _labelled(images, labels, files, root, wanted, tally, notes)
+        images = _one_a_sample(images, wanted.image_feature, path, tally)
+        images, names, parts = _labelled(images, labels, files, path, wanted, tally, notes)
     elif wanted.image_feature:
         raise InputError(
-            f"{root}: no sample says whom it shows, so its images are read as folders of people, which have no "
+            f"{path}: no sample says whom it shows, so its images are read as folders of people, which have no "
             f"{wanted.image_feature}. Name what says it with --label-feature, or leave out --image-feature."
         )
     else:
         for place, content in lists.items():
             check_lists_nobody(content, place.parent, place.name)
         try:
-            names, parts, more = _by_folder(images, files, root)
+            names, parts, more = _by_folder(images, files, path)
         except InputError as error:
             if not unread:
                 raise
@@ -118,7 +119,7 @@ def _content(files: Sequence[Path], root: Path, wanted: Wanted) -> Content:
         notes += more
         for field, of_field in labels.items():
             tally.add(f"no image (.{field})", None, "file", len(of_field))
-    people = people_of(names, str(root))
+    people = people_of(names, str(path))
 
     def origin(index: int) -> str:
         image = images[index]
@@ -221,7 +222,7 @@ def _label(field: str, content: bytes, key: str | None, where: str) -> Label | N
     return None if named is None or values[named] is None else label_of_value(values[named], f"{where}: {named}")
 
 
-def _one_a_sample(images: Sequence[_Image], named: str | None, root: Path, tally: Tally) -> list[_Image]:
+def _one_a_sample(images: Sequence[_Image], named: str | None, path: Path, tally: Tally) -> list[_Image]:
     """Raises InputError where samples have several images, and none is named."""
     if named:
         chosen = [image for image in images if image.field == named.lower()]
@@ -230,13 +231,13 @@ def _one_a_sample(images: Sequence[_Image], named: str | None, root: Path, tally
             tally.add("an image that --image-feature does not name", image.name, "image")
         if not chosen:
             there = list(dict.fromkeys(image.field for image in images))
-            raise InputError(f"{root}: no sample has {named}; there are {some(there, 20)}. Name one of these.")
+            raise InputError(f"{path}: no sample has {named}; there are {some(there, 20)}. Name one of these.")
         return chosen
     several = [key for key, count in Counter((image.file, image.sample) for image in images).items() if count > 1]
     if several:
         fields = [image.field for image in images if (image.file, image.sample) == several[0]]
         raise InputError(
-            f"{root}: {len(several):,} samples have several images, such as {printable(several[0][1])}: "
+            f"{path}: {len(several):,} samples have several images, such as {printable(several[0][1])}: "
             f"{', '.join(fields)}. Name the one to read with --image-feature."
         )
     return list(images)
@@ -246,7 +247,7 @@ def _labelled(
     images: Sequence[_Image],
     labels: dict[str, dict[tuple[int, str], Label | InputError]],
     files: Sequence[Path],
-    root: Path,
+    path: Path,
     wanted: Wanted,
     tally: Tally,
     notes: list[str],
@@ -255,7 +256,7 @@ def _labelled(
     able = [field for field in (wanted.label_feature or "", *_LABEL_FIELDS) if field in labels]
     if not able:
         raise InputError(
-            f"{root}: no sample says whom it shows by {wanted.label_feature}, as a member of that name or a key of its "
+            f"{path}: no sample says whom it shows by {wanted.label_feature}, as a member of that name or a key of its "
             f".json. Name another with --label-feature."
         )
     if len(able) > 1:
@@ -278,33 +279,33 @@ def _labelled(
     for number, sample in label_of:
         tally.add("a label without its image", f"{files[number].name}: {sample}.{able[0]}")
     folders = parts_of_places([image.name.split("/")[:-1] for image in kept])
-    return kept, names, _or_of_file(folders, kept, files, root)
+    return kept, names, _or_of_file(folders, kept, files)
 
 
 def _by_folder(
-    images: Sequence[_Image], files: Sequence[Path], root: Path
+    images: Sequence[_Image], files: Sequence[Path], path: Path
 ) -> tuple[list[Label], list[int], Sequence[str]]:
     """Whom images show by the folders that they lie in, their parts of a split, and notes."""
-    paths = [
-        root.joinpath(*(part for part in image.name.split("/") if part not in ("", ".", ".."))) for image in images
+    places = [
+        path.joinpath(*(part for part in image.name.split("/") if part not in ("", ".", ".."))) for image in images
     ]
-    twice = [path for path, count in Counter(paths).items() if count > 1]
+    twice = [place for place, count in Counter(places).items() if count > 1]
     if twice:
-        shown = printable(twice[0].relative_to(root).as_posix())
-        raise InputError(f"{root}: {shown} is there several times, so it is unclear which one is meant. Remove one.")
-    listing = understood(root, paths, ())
+        shown = printable(twice[0].relative_to(path).as_posix())
+        raise InputError(f"{path}: {shown} is there several times, so it is unclear which one is meant. Remove one.")
+    listing = understood(path, places, ())
     example_of = {example.path: example for example in listing.examples}
-    examples = [example_of[path] for path in paths]
+    examples = [example_of[place] for place in places]
     return (
         [Label(example.identity) for example in examples],
-        _or_of_file([example.part for example in examples], images, files, root),
+        _or_of_file([example.part for example in examples], images, files),
         [*listing.notes, *people_like_splits(listing.examples)],
     )
 
 
-def _or_of_file(parts: Sequence[int], images: Sequence[_Image], files: Sequence[Path], root: Path) -> list[int]:
+def _or_of_file(parts: Sequence[int], images: Sequence[_Image], files: Sequence[Path]) -> list[int]:
     """The part of each image: that of its folder in the archive, `parts`, or else of the archive."""
-    of_file = parts_of(files, root)
+    of_file = parts_of(files, files[0].parent)
     return [of_file[image.file] if part == NO_PART else part for part, image in zip(parts, images)]
 
 

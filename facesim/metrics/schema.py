@@ -84,9 +84,14 @@ METRICS: dict[str, Metric] = {
     "running_accuracy": Metric(
         "1", GAUGE, "accuracy, 0-1, on the training batches of the epoch as they were trained, dropout on"
     ),
-    "training_accuracy": Metric("1", GAUGE, "accuracy, 0-1, on the training split, evaluation mode"),
-    "held_out_accuracy": Metric("1", GAUGE, "accuracy, 0-1, on the held-out split, evaluation mode"),
-    "held_out_loss": Metric("1", GAUGE, "mean loss on the held-out split, evaluation mode"),
+    "training_accuracy": Metric("1", GAUGE, "accuracy, 0-1, on the images that it trains on, evaluation mode"),
+    "held_out_accuracy": Metric(
+        "1",
+        GAUGE,
+        "accuracy, 0-1, on the images that the run is tested on, evaluation mode: those held out, the part that "
+        "`--test-part` names, or those of `--validation`",
+    ),
+    "held_out_loss": Metric("1", GAUGE, "mean loss on the same images, evaluation mode"),
     # Phases, in the order in which a run goes through them
     "startup_s": Metric("s", DURATION, "from launch until the training task runs; `local` loads TensorFlow before"),
     "connect_s": Metric("s", DURATION, "from there until the cluster's tasks answer"),
@@ -94,7 +99,7 @@ METRICS: dict[str, Metric] = {
     "first_step_s": Metric("s", DURATION, "until the first training step's results are known, compilation included"),
     "launch_to_first_step_s": Metric("s", DURATION, "from launch until the first training step is done"),
     "training_s": Metric("s", DURATION, "training steps from the first on, evaluation left out"),
-    "evaluation_s": Metric("s", DURATION, "evaluation on the held-out and training splits, all of it"),
+    "evaluation_s": Metric("s", DURATION, "evaluation on the images that it is tested on, and trains on, all of it"),
     "checkpoint_s": Metric("s", DURATION, "writing checkpoints, all of them; training waits"),
     "save_s": Metric("s", DURATION, "writing the model"),
     # What a collector costs

@@ -176,6 +176,12 @@ def network_name(name: str) -> str:
     return own_model.short if own_model else name.replace("-", "_")
 
 
+def is_network(called: str, name: str) -> bool:
+    """Whether what Keras calls `called` is network `name`; a user's own is known by its content."""
+    own_model = OwnModel.find(name)
+    return own_model.is_called(called) if own_model else called == network_name(name)
+
+
 def take_backbone(model: keras.Model, file: Path) -> None:
     """Give `model` the parameters and batch statistics of the model in a .keras file, all but the head's.
 

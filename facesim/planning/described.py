@@ -22,13 +22,14 @@ _OF_NO_JOB = {*OF_THE_FILE, *OF_THE_STUDY} - {"seeds"}
 
 
 class Described(NamedTuple):
-    """A job that a forecast is asked of, the options of its data that were given in words, and the training examples of
-    the run that it is from, if they are known.
+    """A job that a forecast is asked of, without faults, and whether what describes it has any; the options of its data
+    that were given in words, and the training examples of the run that it is from, if they are known.
     """
 
     job: Job
     data_options: tuple[str, ...] = ()
     training_examples: int | None = None
+    had_faults: bool = False
 
 
 def described_jobs(
@@ -47,12 +48,15 @@ def described_jobs(
             content = {name.replace("-", "_"): value for name, value in read_toml(source, "forecast").items()}
             base = {name: value for name, value in content.items() if name not in _OF_NO_JOB}
             jobs = _study_of({"backend": _BACKEND, **base}, given, strategies)
-            described += [Described(job, data_options({**base, **given})) for job in jobs]
+            had_faults = bool(content.get("faults"))
+            described += [Described(job, data_options({**base, **given}), None, had_faults) for job in jobs]
             continue
         for run in find_runs([source]):
-            base = {**flat(run.job()), "spot": run.job().spot is not None}
-            examples = _training_examples(run)
-            described += [Described(job, data_options(given), examples) for job in _study_of(base, given, strategies)]
+            of_run = run.job()
+            base = {**flat(of_run), "spot": of_run.spot is not None}
+            examples, had_faults = _training_examples(run), bool(of_run.faults)
+            jobs = _study_of(base, given, strategies)
+            described += [Described(job, data_options(given), examples, had_faults) for job in jobs]
     if not sources:
         of_profile = options_of(profile, "the profile") if profile is not None and "recipe" not in given else {}
         jobs = _study_of({"backend": _BACKEND, **of_profile}, given, strategies)

@@ -121,6 +121,10 @@ def _not_looked_at(named: Sequence[str]) -> str:
     return f"{names} {'are' if len(named) > 1 else 'is'} not looked at"
 
 
+#: The note where what describes a job has faults.
+FAULTS_LEFT_OUT = _not_looked_at(["--faults"])
+
+
 def left_out(job: Job, phases: Phases) -> Iterator[str]:
     """Notes on what a job asks for and its forecast leaves out."""
     asked, table = flat(job), options()

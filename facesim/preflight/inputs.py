@@ -6,12 +6,14 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from facesim.data.parts import PARTS
 from facesim.data.prepare import prepare
 from facesim.data.prepared import PreparedData
 from facesim.data.subsets import take_subset
 from facesim.data.unseen import UnseenData
 from facesim.preflight.own_model import keep_own_model, own_model_notes
 from facesim.preflight.pretrained import keep_pretrained
+from facesim.spec.experiment import Experiment
 from facesim.spec.job import Job
 from facesim.spec.remote import remote
 from facesim.spec.subset import Subset
@@ -61,7 +63,10 @@ def prepare_all(jobs: list[Job], progress: Callable[[str, int, int], None]) -> l
     ready: dict[Hashable, PreparedData | UnseenData] = {}
     inputs = []
     for job in jobs:
-        data_key = (job.experiment.data_spec.images, job.experiment.cache != "none")
+        experiment = job.experiment
+        # Whether a subset can be tested depends on the part that is.
+        tested = _tested_part(experiment) if experiment.subset else None
+        data_key = (experiment.data_spec.images, experiment.cache != "none", tested)
         if data_key not in ready:
             ready[data_key] = _data_of(job, progress)
         inputs.append(_with_network(job, ready[data_key]))
@@ -113,4 +118,11 @@ def prepare_data(job: Job, progress: Callable[[str, int, int], None]) -> Prepare
         cache_dir=cache_folder(),
         progress=progress,
     )
-    return take_subset(whole, Subset.parse(experiment.subset), experiment.seed) if experiment.subset else whole
+    if experiment.subset is None:
+        return whole
+    return take_subset(whole, Subset.parse(experiment.subset), experiment.seed, _tested_part(experiment))
+
+
+def _tested_part(experiment: Experiment) -> int | None:
+    """The part of the data's own split that a run is tested on; None: a share of its training images."""
+    return None if experiment.validation else PARTS.index(experiment.test_part)

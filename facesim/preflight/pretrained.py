@@ -17,7 +17,7 @@ import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
-from facesim.models import network_name
+from facesim.models import is_network
 from facesim.runs.directory import Run, find_run
 from facesim.runs.record import read_json
 from facesim.spec.experiment import Experiment
@@ -85,7 +85,7 @@ def keep_pretrained(experiment: Experiment, image_shape: tuple[int, int, int], c
     if experiment.pretrained is None:
         return None
     pretrained = find_pretrained(experiment.pretrained)
-    if (pretrained.network, pretrained.image_shape) != (network_name(experiment.model), image_shape):
+    if not is_network(pretrained.network, experiment.model) or pretrained.image_shape != image_shape:
         given, wanted = ("x".join(map(str, shape)) for shape in (pretrained.image_shape, image_shape))
         raise InputError(
             f"--pretrained {experiment.pretrained} is a {pretrained.network.replace('_', '-')} for images of {given}, "

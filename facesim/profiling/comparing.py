@@ -25,7 +25,12 @@ def measure(run_directory: str, threads: int, *_: str) -> None:
     """A chief that measures in place of training, on `threads` threads."""
     run = Run(Path(run_directory))
     task.prepare(run.task_directory("chief-0"), 0, threads)
-    leave(run, {"sgemm_gflops": _sgemm_gflops(), "convolution_gflops": _convolution_gflops()})
+    leave(run, kernels())
+
+
+def kernels() -> dict[str, float]:
+    """GFLOP/s of each kernel in this process, as `facesim.forecast.profile_data.Machine` has them."""
+    return {"sgemm_gflops": _sgemm_gflops(), "convolution_gflops": _convolution_gflops()}
 
 
 def _sgemm_gflops() -> float:

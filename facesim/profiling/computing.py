@@ -85,10 +85,11 @@ def measure(
     prepare: Callable[[Path, int, int], None],
     make: Callable[[Context], Measurable],
     load_s: float,
+    kernels: Callable[[], dict[str, float]] | None = None,
 ) -> None:
-    """A chief that measures in place of training: a step at each of `batches`; the rest only if it is to measure the
-    `whole`. `prepare` sets the framework up: it gets the folder that the task works in, the number of its replica and
-    how many `threads` compute. The framework was loaded in `load_s`.
+    """A chief that measures in place of training: a step at each of `batches`, and the `kernels` if they can be in this
+    process; the rest only if it is to measure the `whole`. `prepare` sets the framework up: it gets the folder that the
+    task works in, the number of its replica and how many `threads` compute. The framework was loaded in `load_s`.
     """
     run = Run(Path(run_directory))
     prepare(run.task_directory("chief-0"), 0, threads)
@@ -100,6 +101,8 @@ def measure(
     (first,) = replica.train([examples(context, batches[-1])])
     figures: dict[str, Any] = {"first_step_s": time.perf_counter() - begin}
     figures["steps_s"] = [_steps(context, replica, batch) for batch in batches]
+    if kernels:
+        figures["kernels"] = kernels()
     if whole:
         figures |= {"parts_s": [_parts(measured, examples(context, batch)) for batch in batches]}
         figures |= {"optimizer_s": median_s(measured.optimizer(), _PARTS_S), "variables": [*_variables(measured)]}

@@ -11,7 +11,7 @@ from facesim.training.tensorflow import preload  # isort: skip  before TensorFlo
 import numpy as np
 import tensorflow as tf
 
-from facesim.profiling import computing, summing
+from facesim.profiling import comparing, computing, summing
 from facesim.profiling.computing import Link, Part, Summed
 from facesim.runs.directory import Run
 from facesim.training.context import Context
@@ -102,4 +102,6 @@ class _RingOfOne(Link):
 
 
 #: A chief that measures in place of training.
-measure = partial(computing.measure, prepare=task.prepare, make=_Measured, load_s=preload.LOADING_S)
+measure = partial(
+    computing.measure, prepare=task.prepare, make=_Measured, load_s=preload.LOADING_S, kernels=comparing.kernels
+)

@@ -5,10 +5,11 @@
 Everything is measured with the code that trains, in processes that are started as those of a run are:
 
 1. sums over 2, 3 and 4 processes, for strategies whose workers add up;
-2. three processes one after another, each of which trains alone: steps at three batches, and what surrounds them;
+2. three processes one after another, each of which trains alone: steps at three batches, and what surrounds them; and,
+   right after the steps, kernels that compare this machine with others, for it may not always be as fast;
 3. where the framework has them, a cluster of a parameter server, on a core of its own where there are two, and four
    workers: the parts of a step, CPU time of each role, and the saturation test, in which workers compute nothing;
-4. kernels that compare this machine with others.
+4. where the framework is another than TensorFlow, the kernels, which are TensorFlow's.
 
 What differs between frameworks is in `of_tensorflow`, `of_torch` and `of_jax`.
 """
@@ -55,7 +56,7 @@ from facesim.preflight.inputs import Inputs, prepare_inputs
 from facesim.profiling import fits, summing
 from facesim.profiling.stages import SMALL_COUNTS, SMALL_SIZE, Measured, cores_apart, measure_job
 from facesim.spec.backends import Local
-from facesim.spec.frameworks import FRAMEWORKS
+from facesim.spec.frameworks import FRAMEWORKS, TENSORFLOW
 from facesim.spec.job import Job, flat
 from facesim.spec.own_model import network
 from facesim.spec.recovery import Recovery
@@ -302,7 +303,9 @@ class _Stages:
 def _measured(job: Job, inputs: Inputs, folder: Path, watcher: Watcher) -> Profile:
     begin = time.monotonic()
     framework, serves = FRAMEWORKS[job.framework], job.framework in PsAsync.trainers
-    stages, batches, cores = _Stages(2 + REPEATS + serves, watcher), batches_of(job.experiment.batch), _cores()
+    by_itself = job.framework == TENSORFLOW  # it has the kernels
+    count = 1 + REPEATS + serves + (not by_itself)
+    stages, batches, cores = _Stages(count, watcher), batches_of(job.experiment.batch), _cores()
     alone, peers = _job(job, Single()), _job(job, AllReduce(), Shape(workers=max(summing.PEERS)))
 
     def sums(name: str) -> Measured:
@@ -331,7 +334,7 @@ def _measured(job: Job, inputs: Inputs, folder: Path, watcher: Watcher) -> Profi
     first = stages.run("training alone", lambda name: computing(name, True))
     others = [stages.run("training alone, again", lambda name: computing(name, False)) for _ in range(1, REPEATS)]
     cluster = stages.run("a parameter server", serving) if serves else None
-    compared = stages.run("kernels", kernels)
+    compared = [each["kernels"] for each in (first, *others)] if by_itself else [stages.run("kernels", kernels)]
 
     train, held_out = first["examples"], first["held_out"]
     fixed = FixedTimes(
@@ -344,7 +347,8 @@ def _measured(job: Job, inputs: Inputs, folder: Path, watcher: Watcher) -> Profi
     )
     alpha_s, byte_s = fits.ring_constants(*zip(*((row["peers"], row["bytes"], row["seconds"]) for row in ring)), cores)
     facts = machine(framework.packages)
-    here = Machine(processor=facts["cpu_model"], cores=cores, **compared)
+    medians = {name: statistics.median(each[name] for each in compared) for name in compared[0]}
+    here = Machine(processor=facts["cpu_model"], cores=cores, **medians)
     factor_rows = iter(cluster["factor_rows"] if cluster else ())
     variables = tuple(
         Variable(**each, factor_rows=next(factor_rows, 0.0) if each["trainable"] else 0.0)

@@ -33,10 +33,13 @@ _OWN_REMEDY = "give other people's images as DATA, or train with more of each pe
 _CHUNK = 4096
 
 
-def assess_own(embedder: Embedder, data: PreparedData, fars: Sequence[float] | None = None) -> dict[str, Any]:
+def assess_own(
+    embedder: Embedder, data: PreparedData, fars: Sequence[float] | None = None, *, as_trained: bool = True
+) -> dict[str, Any]:
     """On the held-out images of the people that the model was trained on; `data` is the run's own.
 
-    Closed set; identification with the training images as gallery; verification.
+    Closed set; identification with the training images as gallery; verification. Where the data is not `as_trained` any
+    more, there is no closed set: whom each output of the model stands for follows from the data as it was.
 
     Raises:
         InputError: the data is not what the model was trained on, or cannot tell one of `fars`.
@@ -48,15 +51,19 @@ def assess_own(embedder: Embedder, data: PreparedData, fars: Sequence[float] | N
         )
     gallery, probes = data.split(embedder.experiment.data_spec)
     embeddings, labels = embedder.embed(data.images), data.labels
-    some_probes = (probes[at : at + _CHUNK] for at in range(0, len(probes), _CHUNK))
-    predicted = np.concatenate([embedder.predict(data.images[indices]) for indices in some_probes])
     results = {
         "data": data.name,
         "tested": embedder.experiment.data_spec.tested_in_words,
         "identities_seen_in_training": True,
-        "closed_set": closed_set(labels[probes], predicted)._asdict(),
         **_by_embedding(embeddings, data, gallery, probes, probes, embedder.experiment.seed, fars, _OWN_REMEDY),
     }
+    if not as_trained:
+        why = f"{data.name} is not what it was in training, which alone says whom each output of the model stands for"
+        results["left_out"] = {"closed set": why, **results.get("left_out", {})}
+        return results
+    some_probes = (probes[at : at + _CHUNK] for at in range(0, len(probes), _CHUNK))
+    predicted = np.concatenate([embedder.predict(data.images[indices]) for indices in some_probes])
+    results["closed_set"] = closed_set(labels[probes], predicted)._asdict()
     if "groups" in results:
         rates = error_rates(data.groups, labels[probes], predicted != labels[probes])
         results["groups"]["rates"] = {"closed set": [rate._asdict() for rate in rates], **results["groups"]["rates"]}

@@ -83,7 +83,7 @@ def _check_agrees(pairs: Pairs, files: list[Path], source: Path) -> None:
     for one, other, same in zip(pairs.first.tolist(), pairs.second.tolist(), pairs.same.tolist()):
         if said.setdefault((min(one, other), max(one, other)), same) != same:
             raise InputError(
-                f"{printable(str(source))} says of {printable(files[one].name)} and {printable(files[other].name)} "
+                f"{printable(str(source))} says of {printable(str(files[one]))} and {printable(str(files[other]))} "
                 f"both that they show the same person and that they do not; correct it"
             )
 

@@ -13,6 +13,7 @@ from facesim.data.layouts import Example, people_further_down, people_like_split
 from facesim.data.sources import listing_of
 from facesim.data.walk import walk
 from facesim.util.errors import InputError
+from facesim.util.folders import local_path
 from facesim.util.unused import Unused, printable
 from facesim.util.unused import in_words as unused_in_words
 
@@ -40,7 +41,8 @@ class Gallery:
         Raises:
             InputError: the folder cannot be used, or shows fewer than `least` people.
         """
-        listing = listing_of(Path(folder))
+        folder = local_path(folder)
+        listing = listing_of(folder)
         names = sorted({example.identity for example in listing.examples})
         if not names:
             left_out = f"; not used: {unused_in_words(listing.unused)}" if listing.unused else ""
@@ -50,8 +52,8 @@ class Gallery:
                 field="gallery",
                 value=str(folder),
             )
-        notes = [*people_like_splits(listing.examples), *people_further_down(Path(folder), listing.examples)]
-        _tell(Path(folder), listing.unused, [*listing.notes, *notes, *notes_on_alike(names)], notice)
+        notes = [*people_like_splits(listing.examples), *people_further_down(folder, listing.examples)]
+        _tell(folder, listing.unused, [*listing.notes, *notes, *notes_on_alike(names)], notice)
         if len(names) < least:
             raise InputError(
                 f"the gallery {folder} shows only {names[0]}; it takes two people to tell one from the other",
@@ -67,7 +69,7 @@ def image_files(paths: Path | str | Iterable[Path | str], notice: Callable[[str]
     Raises:
         InputError: there are none.
     """
-    given = [Path(paths)] if isinstance(paths, (str, Path)) else [Path(path) for path in paths]
+    given = [local_path(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
     files = [file for path in given for file in (_images_below(path, notice) if os.path.isdir(path) else [path])]
     if not files:
         named = printable(", ".join(map(str, given)))

@@ -31,6 +31,7 @@ from facesim.spec.own_model import OwnModel
 from facesim.util.disk import writing_to
 from facesim.util.errors import FacesimError, InputError, doing
 from facesim.util.files import check_new, check_outside, open_regular, why_unread
+from facesim.util.folders import local_path
 from facesim.util.registry import loaded
 from facesim.util.unused import printable
 
@@ -174,7 +175,7 @@ class Recognizer:
             InputError: a file is missing or is no image, or there is no threshold for `far`.
         """
         by = basis(self._run, threshold, far)
-        images = self._read([Path(first), Path(second)])
+        images = self._read([local_path(first), local_path(second)])
         one, other = self._embedder.embed(images)
         similarity = float(one @ other)
         same = None if by.threshold is None or (by.cannot_tell and threshold is None) else similarity >= by.threshold
@@ -250,12 +251,12 @@ class Recognizer:
         by = self._basis_of(known, threshold, far)
         if by.cannot_tell and threshold is None:
             raise InputError(f"photographs cannot be sorted: {by.cannot_tell}; with a threshold they are nevertheless")
-        given = [Path(photos)] if isinstance(photos, (str, Path)) else [Path(path) for path in photos]
-        output = None if output is None else Path(output)
+        given = [photos] if isinstance(photos, (str, Path)) else list(photos)
+        output = None if output is None else local_path(output)
         if output is not None:
             check_new(output)
-            for source in given if isinstance(gallery, Gallery) else [*given, Path(gallery)]:
-                check_outside(output, source)
+            for source in given if isinstance(gallery, Gallery) else [*given, gallery]:
+                check_outside(output, local_path(source))
         by_place: dict[str, Path] = {}  # one photograph may be named twice, or be in a folder that is named, too
         for file in image_files(given, self._notice):
             by_place.setdefault(os.path.realpath(file), file)
@@ -348,19 +349,19 @@ class Recognizer:
         reading = {"image_feature": image_feature, "label_feature": label_feature, "max_bad_files": max_bad_files}
         if pairs and data:
             _refuse(reading, "a list of pairs")
-            results = assess_pairs(embedder, Path(pairs), Path(data), fars, seen)
+            results = assess_pairs(embedder, local_path(pairs), local_path(data), fars, seen)
         elif data and Path(data).suffix.lower() == VERIFICATION_SUFFIX:
             _refuse({"groups": groups}, f"{data}, whose people are not known")
             _refuse(reading, f"{data}, a verification set")
-            results = assess_verification_set(embedder, Path(data), fars, seen)
+            results = assess_verification_set(embedder, local_path(data), fars, seen)
         elif data is None or str(data) == job.experiment.data:
             _refuse(reading, "the run's own data, which is read as the run read it")
             own = self._prepared(job, groups)
-            if not is_as_trained(self._run, own):
+            if not (as_trained := is_as_trained(self._run, own)):
                 self._notice(
                     f"{own.name} has changed since the model was trained: what is held out now may have been trained on"
                 )
-            results = assess_own(embedder, own, fars)
+            results = assess_own(embedder, own, fars, as_trained=as_trained)
         else:
             others = _of_others(job, str(data), reading)
             strangers = self._prepared(others, groups)
@@ -389,7 +390,7 @@ class Recognizer:
         except ValueError as error:
             message = f"format {format!r} is not allowed: {error}"
             raise InputError(message, field="format", value=format, allowed=list(EXPORTERS)) from None
-        output = Path(output)
+        output = local_path(output)
         exporter.check(output)
         exporter.check_installed()
         embedder = self._embedder
@@ -417,7 +418,7 @@ class Recognizer:
         data = prepare_data(job, lambda *_: None)
         if not groups:
             return data
-        data = with_groups(data, Path(groups))
+        data = with_groups(data, local_path(groups))
         if without := [name for name, group in zip(data.names, data.groups) if group is None]:
             self._notice(
                 f"{groups} has no group of {len(without):,} of the {len(data.names):,} people ({some(without)})"

@@ -88,7 +88,8 @@ def model_card(run: Run) -> str:
 
 
 def data_card(run: Run, description: Description | None) -> str:
-    """The card of the data that a run was trained on; `description` is None where the data is not there any more.
+    """The card of the data that a run was trained on; `description` is None where the data is not there any more, or is
+    another one.
 
     Raises:
         InputError: the run has no result, or its files cannot be read.
@@ -124,7 +125,8 @@ def data_card(run: Run, description: Description | None) -> str:
     lines += [*table(("", ""), facts.items()), ""]
     lines += [f"- {escaped(note)}" for note in data.notes] + [""] * bool(data.notes)
     if description is None:
-        lines += ["The data itself was not at hand when this was written: this is what the run recorded of it.", ""]
+        missing = "The data as it was in training was not at hand when this was written"
+        lines += [f"{missing}: this is what the run recorded of it.", ""]
     for title in ("Where the images are from", "Who agreed to what", "Licence", "Intended use"):
         lines += [f"## {title}", "", _OPEN, ""]
     lines += [f"Written by facesim {__version__} from the run {escaped(run.id)}.", ""]
@@ -222,7 +224,8 @@ def _thresholds(what: str, passing: str, calibration: Calibration | None) -> lis
 def _groups(evaluation: Evaluation) -> list[str]:
     groups = evaluation.groups
     if not groups:
-        return ["Error rates by group of people are not known: the data names no groups.", ""]
+        named_by = "the data" if evaluation.pairs is None else "a list of pairs"
+        return [f"Error rates by group of people are not known: {named_by} names no groups.", ""]
     rows = [(what, rate.group, in_words(rate)) for what, rates in groups.rates.items() for rate in rates]
     warning = groups.warning
     return [

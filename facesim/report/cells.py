@@ -86,15 +86,9 @@ def lines(comparison: Comparison) -> list[Line]:
         if name == "chance_accuracy" and any(row.p_of_chance() is not None for row in rows):
             cells = tuple(Cell(_p_cell(row.p_of_chance())) for row in rows)
             table.append(Line(measure.section, "… p of being no better", cells))
-        if name == "held_out_accuracy":
-            intervals = [row.accuracy_interval() for row in rows]
-            table.append(
-                Line(
-                    measure.section,
-                    "… 95 % interval",
-                    tuple(Cell(f"{percent_interval(i)} %" if i else NOTHING) for i in intervals),
-                )
-            )
+        if name == "held_out_accuracy" and any(intervals := [row.accuracy_interval() for row in rows]):
+            cells = tuple(Cell(f"{percent_interval(i)} %" if i else NOTHING) for i in intervals)
+            table.append(Line(measure.section, "… 95 % interval", cells))
     return table
 
 

@@ -160,12 +160,13 @@ def _resumed(rows: Sequence[Row]) -> Iterator[str]:
         for record in row.records:
             if record.resumed:
                 often = "once" if record.resumed == 1 else f"{record.resumed} times"
-                shapes = [shape_in_words(record.job.strategy, shape) for shape in record.earlier_shapes]
-                changed = f", before that as {', then '.join(dict.fromkeys(shapes))}" if shapes else ""
+                shapes = dict.fromkeys(shape_in_words(record.job.strategy, shape) for shape in record.earlier_shapes)
                 now = shape_in_words(record.job.strategy, record.job.shape)
+                before = f", before that as {', then '.join(shapes)}" if shapes else ""
+                changed = f", the last time as {now}{before}" if set(shapes) != {now} else ""
                 yield (
-                    f"resumed: {row.label}, {_name(record)} was resumed {often}, the last time as {now}{changed}; "
-                    "what lies between is in none of its times"
+                    f"resumed: {row.label}, {_name(record)} was resumed {often}{changed}; what lies between is in none "
+                    "of its times"
                 )
 
 

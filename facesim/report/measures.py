@@ -60,6 +60,7 @@ def measures(target_accuracy: float | None) -> dict[str, Measure]:
         "lost_examples": Measure("Failure", "examples lost", "1", _recovery("lost_examples")),
         "lost_s": Measure("Failure", "time lost by that", "s", _recovery("lost_s")),
         "down_s": Measure("Failure", "time until it continued", "s", _recovery("down_s")),
+        "checkpoints_failed": Measure("Failure", "checkpoints that failed", "1", _recovery("checkpoints_failed")),
         "checkpoints": Measure("Failure", "checkpoints", "1", _recovery("checkpoints")),
         "checkpoint_s": Measure("Failure", "… time to write them", "s", _phase("checkpoint_s")),
         "checkpoint_bytes": Measure("Failure", "… written", "B", _recovery("checkpoint_bytes")),

@@ -41,7 +41,7 @@ def print_table(comparison: Comparison, console: Console | None = None) -> None:
     else:
         for start in range(0, len(comparison.rows), across):
             chosen = range(start, min(start + across, len(comparison.rows)))
-            console.print(_table(comparison, table, chosen, plain=not console.is_terminal))
+            console.print(_table(comparison, table, chosen, console.width, plain=not console.is_terminal))
     console.print()
     for sentence in answer(comparison):
         console.print(Text(sentence.text, style="bold red" if sentence.tone == ALARM else "bold"))
@@ -72,13 +72,15 @@ def print_table(comparison: Comparison, console: Console | None = None) -> None:
         )
 
 
-def _table(comparison: Comparison, table: list[Line], chosen: range, *, plain: bool) -> RenderableType:
+def _table(comparison: Comparison, table: list[Line], chosen: range, width: int, *, plain: bool) -> RenderableType:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     shown = Table(box=box.ASCII2 if plain else box.SIMPLE_HEAD, show_edge=plain)
-    shown.add_column("", no_wrap=True)
+    # Labels fold where a column has no room beside them: it would be cut off, and a part of a number is another number.
+    room = width >= max(len(line.label) for line in table) + _COLUMN_WIDTH
+    shown.add_column("", no_wrap=room)
     for index in chosen:
         shown.add_column(Text(comparison.rows[index].label), justify="right", min_width=12, overflow="fold")
     section = table[0].section if table else ""

@@ -169,11 +169,16 @@ class Evaluation(Record):
     model_sha256: str | None = None
 
     @property
+    def of_own_data(self) -> bool:
+        """Whether it is of the run's own data: an earlier facesim wrote a closed set of that, and not `tested`."""
+        return self.tested is not None or self.closed_set is not None
+
+    @property
     def subject(self) -> str:
-        """What it is of, by which an earlier one of the same is known. A closed set is of the run's own data alone.
-        What an earlier facesim evaluated is known by its name.
+        """What it is of, by which an earlier one of the same is known. What an earlier facesim evaluated is known by
+        its name.
         """
-        if self.closed_set is not None:
+        if self.of_own_data:
             return OWN
         if self.source is not None:
             return ", ".join(self.source)
@@ -188,7 +193,7 @@ class Evaluation(Record):
         """Whether it is of the same as an earlier one. Where that one does not say where its data lies, as an earlier
         facesim left it, what the data is called has to do.
         """
-        if self.closed_set is None and other.closed_set is None and other.source is None:
+        if not self.of_own_data and not other.of_own_data and other.source is None:
             return (self.data, self.pairs) == (other.data, other.pairs)
         return self.subject == other.subject
 

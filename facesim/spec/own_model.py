@@ -49,7 +49,15 @@ class OwnModel(NamedTuple):
     @property
     def short(self) -> str:
         """What tells it from others in a name: letters, digits and underscores."""
-        return re.sub(r"\W", "_", f"{Path(self.path).stem}_{self.function}_{self.sha256[:8]}", flags=re.ASCII)
+        return _as_name(f"{Path(self.path).stem}_{self.function}_{self.sha256[:8]}")
+
+    def is_called(self, short: str) -> bool:
+        """Whether `short` is that of the same function in the same content, whatever the file is called."""
+        return short.endswith(_as_name(f"_{self.function}_{self.sha256[:8]}"))
+
+
+def _as_name(text: str) -> str:
+    return re.sub(r"\W", "_", text, flags=re.ASCII)
 
 
 def sha256_of(file: Path) -> str:

@@ -16,6 +16,7 @@ from facesim.runs.events import Event
 from facesim.runs.records import Result
 from facesim.util.errors import doing, reason
 from facesim.util.files import json_content
+from facesim.util.folders import local_path
 
 if TYPE_CHECKING:
     from facesim.study.plan import StudyPlan
@@ -146,7 +147,7 @@ class JsonLines(Observer):
     """
 
     def __init__(self, file: Path | str):
-        self._file = Path(file)
+        self._file = local_path(file)
         self._run_id: str | None = None
         self._append("")
 

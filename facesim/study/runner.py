@@ -396,13 +396,17 @@ def _to_the_last_event(run: Run, execution: Execution, observer: Observer) -> tu
     except FacesimError as error:  # such as AWS' refusal to make a training job: it is why this run failed
         ended = NodeEnded(outcome=Outcome.FAILED, reason=str(error))
     except OSError as error:
-        if not run.job_file.exists():
-            raise _Removed(f"{run.directory} was removed while it was being run: start it again") from None
-        if not is_full(error):
+        if not is_full(error) and run.job_file.exists():
             raise
         ended = NodeEnded(outcome=Outcome.FAILED, reason=no_room(run.directory, _GO_ON))
     finally:
         execution.close()
+    if not run.job_file.exists():  # though tasks may have made a directory again, to write in
+        run.claim.release()
+        raise _Removed(
+            f"{run.directory} was removed or moved while it was being run: start it again, or continue it where it is "
+            "now with `facesim run --resume`"
+        )
     assert ended is not None, "an execution's last event says how it ended"
     return ended, causes
 

@@ -9,6 +9,7 @@ from facesim.runs.directory import Run
 from facesim.runs.records import Result
 from facesim.study.observers import Observer
 from facesim.tracking.tracker import Feed, Tracker, open_tracker
+from facesim.util.folders import local_path
 
 #: What has been measured is sent after so many seconds.
 _EVERY_S = 1.0
@@ -24,7 +25,7 @@ class Tracking(Observer):
     """
 
     def __init__(self, tracker: str, folder: Path | str = "runs"):
-        self._name, self._folder = tracker, Path(folder)
+        self._name, self._folder = tracker, local_path(folder)
         self._idle = [open_tracker(tracker, self._folder)]
         self._feeds: dict[str, tuple[Feed, Tracker]] = {}  # of the runs that go on, which may be several
         self._sent = time.monotonic()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facesim.planning.quantities import dollars_text, time_text
+from facesim.report.cells import AUDIT_WORDS
 from facesim.report.plots.drawing import HALF_PAGE_IN, INK, STRATEGY_COLOURS, drawing, legend
 from facesim.spec.options import flag
 from facesim.tuning.findings import Findings
@@ -60,14 +61,15 @@ def row(trial: Trial, findings: Findings) -> dict[str, Any]:
         accuracy = f"({reached[1]:.1%} at epoch {reached[0]})"
     marks = ["best"] * (trial is findings.best) + ["front"] * (trial in findings.front)
     if trial.value is None:
-        marks.append({"pruned": "ended early", "fail": "failed"}.get(trial.state, trial.state))
+        marks.append({"pruned": "ended early", "fail": "failed", "running": "not ended"}.get(trial.state, trial.state))
+    dollars, verdict = dollars_text(trial.cost_usd), trial.result and trial.result.sync_audit.verdict
     return {
         "number": trial.number + 1,
         "params": in_words(trial.params),
         "accuracy": accuracy,
         "time": time_text(trial.total_s) if trial.result else "",
-        "cost": dollars_text(trial.cost_usd) if trial.result else "",
-        "together": trial.result.sync_audit.verdict if trial.result else "",
+        "cost": "" if not trial.result else f"{dollars}, hypothetical" if trial.hypothetical else dollars,
+        "together": AUDIT_WORDS.get(verdict, verdict) if trial.result else "",
         "marks": ", ".join(marks),
     }
 

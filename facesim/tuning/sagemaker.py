@@ -27,7 +27,7 @@ from facesim.study.observers import Observer, Together
 from facesim.study.runner import attach
 from facesim.tuning import TUNING_JOB
 from facesim.tuning.sagemaker_request import plan_search, value_of
-from facesim.tuning.search import STOPPED, Search, Tuner, claimed_study, in_words
+from facesim.tuning.search import NOT_HOME, STOPPED, Search, Tuner, claimed_study, in_words
 from facesim.tuning.space import Axis
 from facesim.util.errors import FacesimError, InputError, Lost, StillRunning, reason
 from facesim.util.files import read_text, write_json
@@ -103,6 +103,7 @@ def run_tuner(search: Search, output: Path, observers: Iterable[Observer] = ()) 
             if kept or followed.create(plan.job):
                 followed.follow((kept or plan.job).name)
         study.set_user_attr(STOPPED, followed.interrupted)
+        study.set_user_attr(NOT_HOME, followed.not_home)
     return study
 
 
@@ -118,6 +119,8 @@ class _Followed:
         self._spec = spec.model_copy(update={"region": account.region})
         self._name = ""
         self.interrupted = self._killed = self._stopping = False
+        #: The settings, and the run, of each trial that has ended and was lost sight of before it was home.
+        self.not_home: list[tuple[dict[str, Any], str]] = []
         self._begun: set[str] = set()
         self._home = {trial.user_attrs.get("training_job") for trial in study.get_trials(deepcopy=False)}
         self._due = Due()
@@ -251,6 +254,7 @@ class _Followed:
             result = attach(attached, self._observers, number, self._search.trials)
         except Lost as lost:
             self._home.add(name)  # for this command
+            self.not_home.append((self._params(job), attached.run.id))
             self._shown.noticed(str(lost))
             return
         finally:

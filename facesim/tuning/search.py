@@ -22,7 +22,7 @@ from facesim.runs.accounting import spent_s
 from facesim.runs.claim import Claim
 from facesim.runs.directory import Run
 from facesim.runs.records import Result
-from facesim.runs.states import RunState
+from facesim.runs.states import Measurement, RunState
 from facesim.spec.job import BESIDE_THE_RUN, Job, make_job
 from facesim.spec.options import flag
 from facesim.spec.remote import remote
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 _NAME = "facesim"
 DATABASE = "tune.db"
 
-#: The attribute of a study that says whether its user stopped it.
-STOPPED = "stopped"
+#: The attributes of a study that say whether its user stopped it, and which trials of SageMaker's tuner are not home.
+STOPPED, NOT_HOME = "stopped", "not_home"
 
 #: Those that say what makes its trials comparable: options, and what the files that they name hold.
 _DEFINITION, _CONTENT = "definition", "content"
@@ -321,8 +321,8 @@ class Trial:
     params: Mapping[str, Any]
     value: float | None
     course: Mapping[int, float]
-    run: Run | None
-    result: Result | None
+    run: Run | None = None
+    result: Result | None = None
 
     @property
     def total_s(self) -> float:
@@ -337,6 +337,13 @@ class Trial:
             return _cost_so_far_usd(self.run) if self.run else 0.0
         return (self.result.spot_cost_usd if self.result.job.get("spot") else self.result.cost_usd) or 0.0
 
+    @property
+    def hypothetical(self) -> bool:
+        """Whether its dollars are seconds of a machine that emulated the instances, at the price of those."""
+        if self.result is None:
+            return self.run is not None and self.run.job().backend.measurement == Measurement.EMULATED
+        return self.result.measurement is Measurement.EMULATED
+
 
 def _cost_so_far_usd(run: Run) -> float:
     job = run.job()
@@ -345,28 +352,36 @@ def _cost_so_far_usd(run: Run) -> float:
 
 
 def trials_of(study: optuna.Study, output: Path) -> list[Trial]:
-    """The trials of the study in folder `output`, in their order."""
-    return [_trial(one, output) for one in study.get_trials(deepcopy=False)]
+    """The trials of the study in folder `output`, in their order; those that are not home last."""
+    kept = study.get_trials(deepcopy=False)
+    return [
+        *(_trial(one, output) for one in kept),
+        *(
+            _with_run(Trial(number, "running", params, None, {}), output, run)
+            for number, (params, run) in enumerate(study.user_attrs.get(NOT_HOME, ()), len(kept))
+        ),
+    ]
 
 
 def _trial(frozen: optuna.trial.FrozenTrial, output: Path) -> Trial:
-    run = Run(output / frozen.user_attrs["run"]) if "run" in frozen.user_attrs else None
+    value = frozen.value if frozen.state.name == "COMPLETE" else None
+    trial = Trial(frozen.number, frozen.state.name.lower(), frozen.params, value, frozen.intermediate_values)
+    return _with_run(trial, output, frozen.user_attrs.get("run"))
+
+
+def _with_run(trial: Trial, output: Path, run_id: str | None) -> Trial:
+    run = Run(output / run_id) if run_id else None
     run = run if run and run.job_file.is_file() else None
-    return Trial(
-        number=frozen.number,
-        state=frozen.state.name.lower(),
-        params=frozen.params,
-        value=frozen.value if frozen.state.name == "COMPLETE" else None,
-        course=frozen.intermediate_values,
-        run=run,
-        result=run.result() if run else None,
-    )
+    return replace(trial, run=run, result=run.result() if run else None)
 
 
 def spent(trials: Iterable[Trial]) -> str:
     """What trials took, in words."""
     taken = list(trials)
-    return f"{time_text(sum(one.total_s for one in taken))} and {dollars_text(sum(one.cost_usd for one in taken))}"
+    dollars = dollars_text(sum(one.cost_usd for one in taken))
+    if any(one.hypothetical for one in taken):
+        dollars += " (hypothetical: seconds of this machine at instances' prices)"
+    return f"{time_text(sum(one.total_s for one in taken))} and {dollars}"
 
 
 def in_words(params: Mapping[str, Any]) -> str:

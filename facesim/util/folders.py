@@ -1,4 +1,4 @@
-"""Where facesim keeps, on this user's account, what it can make or fetch again."""
+"""Folders that a user names, and where facesim keeps, on this user's account, what it can make or fetch again."""
 
 from __future__ import annotations
 
@@ -10,16 +10,26 @@ import platformdirs
 from facesim.util.files import written_ns
 
 
+def local_path(given: str | os.PathLike[str]) -> Path:
+    """A path that a user gave, in which `~` is a home folder, as in a shell."""
+    return Path(os.path.expanduser(given))
+
+
+def path_named_by(variable: str, default: Path) -> Path:
+    """What a variable of the environment names, in which `~` is a home folder; `default` where it names nothing."""
+    return local_path(os.environ.get(variable) or default)
+
+
 def cache_folder() -> Path:
     """The user's cache folder, or the one that `FACESIM_CACHE` names. It need not exist yet."""
-    return Path(os.environ.get("FACESIM_CACHE") or platformdirs.user_cache_path("facesim"))
+    return path_named_by("FACESIM_CACHE", platformdirs.user_cache_path("facesim"))
 
 
 def state_folder() -> Path:
     """The user's folder for what is kept and cannot be made again, or the one for caches that `FACESIM_CACHE` names. It
     need not exist yet.
     """
-    return Path(os.environ.get("FACESIM_CACHE") or platformdirs.user_state_path("facesim"))
+    return path_named_by("FACESIM_CACHE", platformdirs.user_state_path("facesim"))
 
 
 def is_kept(file: Path) -> bool:

@@ -130,6 +130,18 @@ def test_an_admin_makes_the_same_from_the_template_that_a_dry_run_prints_without
     assert left[1].startswith("block public access") and left[2].startswith("remove checkpoints")
 
 
+def test_a_dry_run_says_what_a_second_region_needs(capsys):
+    """A role is of the account: AWS refuses a second stack that makes one of the same name."""
+    arguments = ["aws", "setup", "--dry-run", "--region", "eu-west-1", "--role", "faces-eu"]
+
+    assert main(arguments) == 0
+
+    template, told = capsys.readouterr()
+    assert json.loads(template)["Resources"]["Role"]["Properties"]["RoleName"] == "faces-eu"
+    assert "deploy --region eu-west-1 --stack-name facesim" in told
+    assert "where faces-eu is there already" in told and "give a second region a role of its own, --role NAME" in told
+
+
 def test_doctor_says_what_is_missing_and_what_to_do(endpoint, quick, capsys):
     endpoint.quotas["ml.m5.2xlarge for training job usage"] = 1
 

@@ -13,10 +13,12 @@ from botocore.exceptions import ClientError
 from moto.sagemaker.responses import SageMakerResponse
 
 from cluster.hosted.contract import Contract
+from facesim.api import Tuning
 from facesim.backends import hosted
 from facesim.backends.sagemaker.tuning import describe, training_jobs, tuning_job
 from facesim.backends.sagemaker.validation import problems
 from facesim.backends.training_job import BOOTSTRAP, checkpoints_of, job_json, job_of
+from facesim.cli.tune import show_tuning
 from facesim.runs.directory import find_runs
 from facesim.spec.job import make_job
 from facesim.study.observers import Observer
@@ -209,6 +211,38 @@ def test_ctrl_c_stops_the_tuning_job_and_brings_home_what_there_is(search, accou
     assert findings.trials[0].run.model_file.exists()
     (job,) = training_jobs(account, kept_in(tmp_path / "tune").name)
     assert job["TrainingJobStatus"] == "Stopped"
+
+
+class FirstStarted(Observer):
+    """Does something once the first run comes home."""
+
+    def __init__(self, then):
+        self._then = then
+
+    def started(self, run, position, jobs) -> None:
+        self._then()
+        self._then = lambda: None
+
+
+@pytest.mark.slow
+def test_a_trial_that_is_lost_sight_of_is_one_that_has_not_ended(search, refuse, tmp_path, script, monkeypatch):
+    """As in a search by Optuna; the same command again brings it home."""
+    monkeypatch.setattr("facesim.backends.remote_job._DENIED_S", 0.01)
+
+    def deny() -> None:
+        refuse(SageMakerResponse, "describe_training_job", "AccessDeniedException", times=2)
+
+    found = find(search, tmp_path / "tune", [FirstStarted(deny)])
+
+    assert sorted(one.state for one in found.trials) == ["complete", "complete", "running"]
+    assert found.trials[2].run.result() is None and found.trials[2].params.keys() == SPACE.keys()
+    assert "3 trials (2 complete, 0 ended early, 0 failed, 1 not ended)" in found.sentences()[0]
+    assert show_tuning(Tuning(found), tmp_path / "tune", as_json=True) == 1
+
+    again = find(search, tmp_path / "tune", [])
+
+    assert [one.state for one in again.trials] == ["complete"] * 3
+    assert {one.run.id for one in again.trials} == {one.run.id for one in found.trials}
 
 
 def test_a_search_that_cannot_be_looked_at_goes_on_and_says_what_to_do(search, tmp_path, script, refuse, account):

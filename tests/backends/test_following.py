@@ -48,9 +48,17 @@ def test_a_run_that_had_ended_before_is_let_go_of(run):
     assert not run.claim.look().held
 
 
-def test_a_run_whose_directory_is_removed_says_so(run):
-    with pytest.raises(FacesimError, match="one was removed while it was being run: start it again"):
-        attach(Attached(run, Completes(meanwhile=lambda: shutil.rmtree(run.directory))))
+def written_again(run):
+    """Moves the directory of a run away, and writes where it was, as its tasks do when they save."""
+    run.directory.rename(run.directory.with_name("moved"))
+    run.directory.mkdir()
+    run.model_file.write_bytes(b"")
+
+
+@pytest.mark.parametrize("lose", [lambda run: shutil.rmtree(run.directory), written_again])
+def test_a_run_whose_directory_is_removed_or_moved_says_so(run, lose):
+    with pytest.raises(FacesimError, match="one was removed or moved while it was being run: start it again"):
+        attach(Attached(run, Completes(meanwhile=lambda: lose(run))))
 
 
 def test_what_was_not_measured_is_no_number(run):

@@ -107,6 +107,24 @@ def test_shards_of_parts_in_a_folder_as_on_the_hub(ready, written, tmp_path):
     assert [str(one) for one in data.unused] == ["1 file: beside the data set, and no part of it (README.md)"]
 
 
+def test_what_lies_beside_tables_in_folders_below_is_counted(ready, written, tmp_path):
+    written(table().slice(0, 4), "faces/data/train/a.parquet")
+    written(table().slice(4), "faces/data/more/b/c.parquet")
+    for name in ("data/train/notes.txt", "data/train/faces.npz", "data/more/old.csv", "data/.DS_Store"):
+        (tmp_path / "faces" / name).write_text("left")
+    (tmp_path / "faces/data/train/raw/deep").mkdir(parents=True)
+
+    data = ready(tmp_path / "faces")
+
+    assert len(data.labels) == 7
+    assert sorted(map(str, data.unused)) == [
+        "1 file: of macOS (data/.DS_Store)",
+        "1 folder: beside the data set, and no part of it (data/train/raw)",
+        "3 files: beside the data set, and no part of it (data/more/old.csv, data/train/faces.npz, "
+        "data/train/notes.txt)",
+    ]
+
+
 @pytest.mark.parametrize("folder", ["faces", "faces/data"])
 def test_suffixes_in_capitals_are_known_in_a_folder_too(ready, written, tmp_path, folder):
     for name, first in {"a.PARQUET": 0, "b.Parquet": 3}.items():
@@ -214,6 +232,7 @@ def test_what_datasets_saves_and_what_it_fetches_of_a_hub(written, tmp_path):
         "from facesim.data import prepare\n"
         "def facts(source):\n"
         "    data = prepare(source, image_size=16, cache_dir=Path('cache'))\n"
+        "    assert not data.unused, data.unused\n"
         "    return [data.sha256, data.name, data.notes, list(data.names), data.parts.tolist(), data.origins[0]]\n"
         "fetched = facts('hf:org/faces')\n"
         "import datasets\n"

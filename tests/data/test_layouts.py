@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from facesim.data.layouts import find_examples
+from facesim.data.layouts import find_examples, understood
 from facesim.data.parts import TEST, TRAIN
 from facesim.data.tables import read_csv
 from facesim.util.errors import InputError
@@ -112,6 +112,14 @@ class TestSelfiesAndIdImages:
             photo(f"11_sets_Hispanics/{person}/ID_1.jpg")
 
         examples = find_examples(tmp_path / "11_sets_Hispanics")
+
+        assert [(one.identity, one.group) for one in examples] == [("Ana", "Hispanics"), ("Bo", "Hispanics")]
+
+    @pytest.mark.parametrize("around", ["11_sets_Hispanics", "11_sets_Hispanics.zip"])
+    def test_one_set_folder_in_a_folder_or_an_archive_of_its_own_name(self, tmp_path, around):
+        images = [tmp_path / around / "11_sets_Hispanics" / f"{name}/ID_1.jpg" for name in ("1_name_Ana", "2_name_Bo")]
+
+        examples = understood(tmp_path / around, images, ()).examples
 
         assert [(one.identity, one.group) for one in examples] == [("Ana", "Hispanics"), ("Bo", "Hispanics")]
 

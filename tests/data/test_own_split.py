@@ -16,6 +16,7 @@ from facesim.data.duplicates import cropped_pairs, hashes_of, near_across, near_
 from facesim.data.rendering import RenderSpec
 from facesim.data.subsets import take_subset
 from facesim.preflight.checks import preflight
+from facesim.preflight.inputs import prepare_all, prepare_data
 from facesim.spec.data import DataSpec
 from facesim.spec.job import make_job
 from facesim.spec.subset import Subset
@@ -23,6 +24,10 @@ from facesim.util.errors import InputError
 
 OWN = DataSpec()
 PEOPLE = ("Ana", "Bo", "Cy", "Di")
+
+
+def quiet(*_: object) -> None:
+    pass
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +171,7 @@ def test_random_pools_all_of_it(ready, tree):
     data = ready(tree(THREE), split="random")
 
     assert data.parts is None and sum(map(len, data.split(OWN))) == 15
-    assert data.notes[0].startswith("its own split (train 7, val 4, test 4) is not kept (--split random)")
+    assert data.notes[0] == "its own split (train 7, val 4, test 4) is not kept: all images are pooled."
 
 
 def test_folders_of_parts_may_be_inside_those_of_people(ready, tree):
@@ -285,6 +290,22 @@ def test_a_subset_is_not_tested_on_another_part_than_all_of_the_data(ready, tree
 
     assert 0 < len(by_seed) < 20
     assert all("Cy" in names for names in by_seed.values())
+
+
+@pytest.mark.parametrize("spec", [{"test_part": "val"}, {"validation": 0.4}])
+def test_people_of_whom_none_is_in_the_part_test_can_be_validated(tree, tmp_path, monkeypatch, spec):
+    monkeypatch.setenv("FACESIM_CACHE", str(tmp_path / "cache"))
+    source = str(tree(TRAINED | VAL_PART | {"train/Cy": range(3), "test/Cy": range(4, 6)}))
+    subsets = [{"data": source, "image_size": 32, "subset": "identities=2", "seed": seed} for seed in range(20)]
+    without_cy = next(one for one in subsets if prepare_data(make_job(**one, **spec), quiet).names == ("Ana", "Bo"))
+    job, validated = make_job(**without_cy), make_job(**without_cy, **spec)
+
+    cleared = preflight([validated], [tmp_path / "runs/one"])
+
+    data = cleared.planned[0].inputs.data
+    assert len(data.split(validated.experiment.data_spec)[1]) == {"test_part": 4, "validation": 3}[next(iter(spec))]
+    with pytest.raises(InputError, match="its identities have none in the part test"):
+        prepare_all([validated, job], quiet)
 
 
 def test_what_is_told_of_a_subset_is_of_its_own_images(ready, tree):

@@ -372,6 +372,20 @@ class TestCsv:
         with pytest.raises(InputError, match="2 of 8 .*faces/Ana/3.png: no such file"):
             ready(tmp_path / "list.csv")
 
+    def test_two_lists_of_the_same_files_are_called_as_they_are(self, ready, tmp_path, two_people):
+        list_files(tmp_path)
+        shutil.copy(tmp_path / "list.csv", tmp_path / "saved again.csv")
+
+        assert [ready(tmp_path / name).name for name in ("list.csv", "saved again.csv")] == ["list", "saved again"]
+
+    def test_images_are_told_apart_by_their_folders_also_from_beside_the_list(
+        self, ready, tmp_path, two_people, monkeypatch
+    ):
+        list_files(tmp_path)
+        monkeypatch.chdir(tmp_path)
+
+        assert ready("list.csv").origins[::3] == ["faces/Ana/0.png", "faces/Bo/0.png"]
+
 
 class TestCache:
     def test_the_second_time_nothing_is_done(self, ready, tmp_path, two_people):

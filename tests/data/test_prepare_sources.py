@@ -217,6 +217,13 @@ class TestSourcesThatAreNone:
         with pytest.raises(InputError, match=r"no data source .*olivety.* Give rendered, olivetti, lfw, or"):
             ready(tmp_path / "olivety")
 
+    def test_an_empty_name_is_not_the_current_folder(self, ready, tmp_path, two_people, monkeypatch):
+        monkeypatch.chdir(tmp_path / "faces")
+        assert ready(".").name == "faces"
+
+        with pytest.raises(InputError, match="no data source ''"):
+            ready("")
+
     def test_another_kind_of_file(self, ready, photo):
         with pytest.raises(InputError, match="neither a folder nor a .npz, .csv, .zip, .tar, .rec, .tfrecord or"):
             ready(photo("1.png"))

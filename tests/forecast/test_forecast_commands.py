@@ -731,6 +731,21 @@ def test_data_that_a_forecast_does_not_look_at_is_said(profile, file, tmp_path, 
     assert any(text.startswith("--min-images is not looked at: 870") for text in in_python)
 
 
+@pytest.mark.parametrize("workers", ["2", "1"])
+def test_faults_of_a_run_or_a_study_that_a_forecast_does_not_look_at_are_said(file, profile, tmp_path, capsys, workers):
+    fault = {"kind": "kill", "targets": ["worker-1"], "at_s": 5}
+    struck = make_job(strategy="ps-sync", workers=2, epochs=2, faults=[fault])
+    run = ran(tmp_path / "run", struck, forecast_for(struck, profile), 1.0, "measured")
+    study = tmp_path / "study.toml"
+    study.write_text('strategy = "ps-sync"\nfaults = "random"\n')
+    options = ["--workers", workers, "--profile", str(file), "--output", str(tmp_path / "runs"), "--json"]
+
+    for source in (run.directory, study):
+        assert main(["forecast", str(source), *options]) == 0
+        (shown,) = json.loads(capsys.readouterr().out)
+        assert "--faults is not looked at" in shown["assumptions"]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

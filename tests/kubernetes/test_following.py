@@ -21,6 +21,7 @@ from facesim.util.errors import InputError
 from tests.aws.hosts import OUTCOME
 from tests.conftest import wait_until
 from tests.kubernetes.conftest import a_job
+from tests.kubernetes.pods import now
 from tests.support.events import named, states
 from tests.support.executions import follow, submit
 
@@ -192,6 +193,27 @@ def test_a_job_that_is_left_is_followed_again_by_another_command(cluster, faces,
     for host in range(2):
         log = run.log_file(f"facesim-one-worker-0-{host}.facesim-one").read_text()
         assert log.count("hello from") == 1
+
+
+def test_what_follows_a_line_of_the_node_s_own_is_read(cluster, job, inputs, tmp_path, script):
+    """It says, without a time, why it breaks off."""
+    script.until = threading.Event()
+    said = "failed to create fsnotify watcher: too many open files"
+    run, execution = submit(job, tmp_path / "one", inputs)
+
+    def break_off(event) -> None:
+        if event["event"] == "state" and event["state"] == "Training":
+            for pod in list(cluster.pods.values()):
+                with pod.changed:
+                    pod.printed += [tuple(said.split(" ", 1)), (now(), "and on")]
+            script.until.set()
+
+    events = follow(run, execution, break_off)
+
+    assert events[-1]["outcome"] == "completed"
+    for host in range(2):
+        log = run.log_file(f"facesim-one-worker-0-{host}.facesim-one").read_text()
+        assert [log.count(text) for text in ("hello from", said, "and on")] == [1, 1, 1]
 
 
 def test_a_jobset_that_somebody_deletes_is_a_failed_run(cluster, job, inputs, tmp_path, script):

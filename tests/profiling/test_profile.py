@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shlex
 import signal
+import statistics
 import subprocess
 import sys
 import uuid
+from typing import Any
 
 import pytest
 
@@ -30,7 +32,18 @@ SMALL = {"model": "plain-cnn", "image_size": 32, "batch": 8}
 
 
 @pytest.fixture(scope="module")
-def measured(faces) -> Profile:
+def figures() -> list[Any]:
+    """What the stages of `measured` found, in order."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def measured(faces, figures) -> Profile:
+    def kept(*arguments):
+        found = measure_job(*arguments)
+        figures.append(found.figures)
+        return found
+
     flags = [part for name, value in SMALL.items() for part in (f"--{name.replace('_', '-')}", value)]
     with pytest.MonkeyPatch.context() as hurried:
         # What other tests disturb is not measured again: that would be disturbed as well.
@@ -38,6 +51,7 @@ def measured(faces) -> Profile:
         hurried.setattr("facesim.profiling.profile.REPEATS", 2)
         # How long loading takes is measured, too: what other tests have `loaded` is for another environment.
         hurried.setenv("LOADED_BY", "each process")
+        hurried.setattr("facesim.profiling.profile.measure_job", kept)
         command = facesim_here("profile", "--data", faces, *flags, "--json")
     assert command.code == 0, command.errors
     return Profile.model_validate_json(command.output)
@@ -66,6 +80,14 @@ def test_it_measures_what_a_forecast_needs(measured):
     assert measured.fixed.evaluation_s == pytest.approx(16 * measured.fixed.evaluation_image_s)
     assert measured.examples == 64
     assert measured.disturbed == any("programs used" in note or "hypervisor" in note for note in measured.notes)
+
+
+@pytest.mark.slow
+def test_the_machine_is_compared_with_others_where_its_steps_are_measured(measured, figures):
+    alone = [each["kernels"] for each in figures if "steps_s" in each]
+
+    assert len(alone) == 2 == len(figures) - 2  # beside sums over processes and a parameter server
+    assert measured.machine.sgemm_gflops == pytest.approx(statistics.mean(each["sgemm_gflops"] for each in alone))
 
 
 @pytest.mark.slow

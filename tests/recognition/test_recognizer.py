@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import shutil
 from pathlib import Path
@@ -186,6 +187,21 @@ def test_people_of_one_image_are_left_out_and_told(recognizer, notices, tmp_path
     assert "others: not used: 1 image: of an identity with fewer than 2 images (person-001)" in notices
 
 
+def test_of_data_that_has_changed_nobody_knows_who_is_who(run, notices, tmp_path):
+    changed = Run(shutil.copytree(run.directory, tmp_path / "changed"))
+    changed.evaluation_file.unlink(missing_ok=True)  # what other tests evaluated
+    Recognizer(changed, notices.append).evaluate()
+    result = {"strategy": "single", "backend": "local", "seed": 0, "state": "Completed"}
+    changed.result_file.write_text(json.dumps({**result, "data": {"content_sha256": "0" * 64}}))
+
+    evaluated = Recognizer(changed, notices.append).evaluate()
+
+    assert "whom each output of the model stands for" in evaluated["left_out"]["closed set"]
+    assert "closed_set" not in evaluated
+    assert evaluated["identification"] and evaluated["verification"]
+    assert list(json.loads(changed.evaluation_file.read_text())) == ["the run's own images"]
+
+
 def test_pairs_of_images_that_were_trained_on_are_told(recognizer, notices, faces, tmp_path, monkeypatch):
     images = [sorted(person.iterdir()) for person in sorted(faces.iterdir())]
     same = [f"{one[0]},{one[1]},1" for one in images]
@@ -239,6 +255,15 @@ def test_as_many_files_of_other_people_may_be_bad_as_usual_whatever_the_run_allo
     assert recognizer.evaluate(tmp_path / "others")["people"] == 8
     with pytest.raises(InputError, match="--max-bad-files"):
         recognizer.evaluate(tmp_path / "others", max_bad_files=0.0)
+
+
+def test_parts_of_other_people_s_data_are_pooled_and_no_option_is_named(recognizer, notices, tmp_path):
+    for part, seed in {"train": 9, "test": 10}.items():
+        render_folder(RenderSpec(identities=3, images=4, size=32, seed=seed), tmp_path / "others" / part)
+
+    assert recognizer.evaluate(tmp_path / "others")["people"] == 3
+    assert "others: its own split (train 12, test 12) is not kept: all images are pooled." in notices
+    assert not [told for told in notices if "--split" in told]
 
 
 def test_what_other_people_s_data_calls_them_is_an_option(run, recognizer, faces, tmp_path):

@@ -108,9 +108,19 @@ def test_a_data_card_describes_the_data_or_says_that_it_is_not_there(run, tmp_pa
     assert "the data card has only what the run recorded: no data source" in capsys.readouterr().err
 
 
+def test_a_data_card_describes_no_data_that_has_changed_since(run, tmp_path, capsys):
+    result = json.loads(run.result_file.read_text())
+    run.result_file.write_text(json.dumps({**result, "data": {**result["data"], "content_sha256": "0" * 64}}))
+
+    _, data = cards(run, tmp_path)
+
+    assert "was not at hand" in data and "| images of a person |" not in data
+    assert "what the run recorded: faces has changed since the model was trained" in capsys.readouterr().err
+
+
 def test_cards_show_no_folder_of_this_machine_and_every_list_of_pairs(run, tmp_path):
     for pairs in ("FF", "FP", "FF"):
-        run.keep_evaluation(Evaluation.model_validate(evaluation("/home/me/cfp", pairs=pairs)))
+        run.keep_evaluation(Evaluation.model_validate(evaluation("/home/me/cfp", pairs=pairs, groups=None)))
     job = json.loads((run.directory / "job.json").read_text())
     job["experiment"]["model"] = f"/home/me/net.py:build@{24 * 'a'}"
     (run.directory / "job.json").write_text(json.dumps(job))
@@ -121,6 +131,7 @@ def test_cards_show_no_folder_of_this_machine_and_every_list_of_pairs(run, tmp_p
     assert model.count("### On cfp, FF (") == model.count("### On cfp, FP (") == 1
     assert f"| network | net.py:build@{24 * 'a'}, head softmax" in model
     assert "/home/me" not in model + data
+    assert "are not known: a list of pairs names no groups." in model and "the data names no groups" not in model
 
 
 def test_evaluations_of_an_earlier_model_are_left_out_and_counted(run, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from facesim.cli.recognition import _evaluation
 from facesim.report import compare
 from facesim.report.html import render
 from facesim.report.plots.recognition import cmc, roc
@@ -86,3 +87,17 @@ def test_so_few_pairs_that_they_tell_no_false_accept_rate_have_no_curve(run):
     assert roc(comparison) is None
     few = "10 pairs of different people are too few for any false accept rate"
     assert left_out(comparison) == [f"left out: single, seed 0: the ROC on few: {few}"]
+
+
+def test_a_terminal_shows_which_pairs_and_what_of_them_is_left_out():
+    listed = evaluation("/data/last20", pairs="pairs.csv, without 1 of an image with itself")
+    listed["verification"] |= {"accuracy_se": 0.01, "folds": 10, "eer": 0.07}
+    del listed["identification"]
+
+    assert _evaluation(listed)[0] == "last20, pairs.csv, without 1 of an image with itself"
+
+
+def test_a_kind_of_error_without_a_trial_within_a_group_says_so():
+    content = {"data": "people", "groups": {"rates": {"false match within the group": []}, "threshold": 0.4}}
+
+    assert _evaluation(content)[1:] == ["errors by group, false match within the group", "  no trial within a group"]

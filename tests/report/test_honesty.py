@@ -132,11 +132,11 @@ def test_from_which_share_on_a_run_is_disturbed(make_run, result, message):
     assert (message or "") in " ".join(row.disturbed.get(0, ()))
 
 
-def resumed(make_run, **options):
+def resumed(make_run, workers_before=2, **options):
     """A run that was stopped after its first 10 s, lay for an hour, and went on with four workers."""
     run = make_run("ps-async", workers=4, **options)
     events = [json.loads(line) for line in run.events_file.read_text().splitlines()]
-    shapes = [{"workers": 2, "ps": 1}, {"workers": 4, "ps": 1}]
+    shapes = [{"workers": workers_before, "ps": 1}, {"workers": 4, "ps": 1}]
     at = LAUNCHED_UNIX_S
     first = [
         {"time_unix_s": at, "event": "submitted", "shape": shapes[0]},
@@ -161,6 +161,12 @@ def test_the_time_between_two_lives_is_not_the_run_s(make_run):
     assert since_launch_s(record.lives, LAUNCHED_UNIX_S + 1800) == 10
     (row,) = compare([record.run], target_accuracy=0.5).rows
     assert row.estimate("time_to_accuracy_since_launch_s").mean <= spent_s
+
+
+def test_a_resume_with_the_same_shape_is_told_without_it(make_run):
+    (warning,) = (one for one in compare([resumed(make_run, workers_before=4)]).warnings if "resumed" in one)
+
+    assert "ps-async, seed 0 was resumed once; what lies between" in warning
 
 
 @pytest.mark.slow

@@ -72,6 +72,27 @@ def test_the_table_fits_the_terminal(study, width):
     assert any(re.search(r"training +\|? +41\.0 ± 2\.5 s +\|? +58\.5 ± 3\.7 s", line) for line in lines)
 
 
+@pytest.mark.parametrize("width", [30, 40])
+def test_a_narrow_terminal_cuts_off_no_number(study, width):
+    lines = printed(compare(study), width=width).splitlines()
+
+    cells = ["".join(line.split("|")[-2].split()) for line in lines if line.startswith("|")]
+    assert max(map(len, lines)) <= width
+    assert "".join(cells).count("58.5±3.7s") == 1
+
+
+def test_checkpoints_that_could_not_be_written_are_counted(make_run):
+    full = make_run("single", result={"recovery": {"checkpoints": 0, "checkpoints_failed": 11}}, metrics=False)
+
+    assert re.search(r"checkpoints that failed +\| +11 \|", printed(compare([full])))
+
+
+def test_of_runs_without_an_accuracy_there_is_no_interval(make_run):
+    text = printed(compare([make_run("single", finished=False, metrics=False)]))
+
+    assert "95 % interval" not in text
+
+
 @pytest.mark.parametrize("width", [80, 140, 200])
 def test_of_many_rows_each_has_a_line(make_run, width):
     runs = [make_run("ps-async", workers=workers, name=str(workers), metrics=False) for workers in range(1, 10)]

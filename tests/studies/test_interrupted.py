@@ -8,6 +8,7 @@ import pytest
 
 import facesim
 from facesim.backends import local
+from facesim.baselines import BASELINES, Baseline
 from facesim.runs.directory import find_runs
 from facesim.runs.states import RunState
 from tests.conftest import facesim_here
@@ -57,6 +58,18 @@ def test_so_does_a_run_that_is_resumed(too_late, faces, tmp_path):
 
     assert command.code == 130, command.errors
     assert states(tmp_path) == [RunState.COMPLETED]
+
+
+def test_one_that_computes_baselines_says_how_to_continue(monkeypatch, faces, tmp_path):
+    monkeypatch.setattr(local, "BACKEND", Played())
+    slow = Baseline(lambda *_: interrupt(), "a method that takes too long for the user")
+    monkeypatch.setattr(BASELINES, "_builtin", {"slow": slow})
+
+    command = facesim_here("compare", "--data", faces, "--image-size", 32, "--strategy", "single", "--output", tmp_path)
+
+    (kept,) = (tmp_path / "studies").iterdir()
+    assert command.code == 130, command.errors
+    assert f"to continue: facesim study run {kept}" in command.errors
 
 
 def test_a_study_from_python_computes_no_baselines(too_late, faces, tmp_path):

@@ -16,10 +16,11 @@ from facesim.backends import local
 from facesim.cli.tune import show_tuning
 from facesim.runs.directory import Run
 from facesim.runs.records import Audit, Result
+from facesim.runs.states import Measurement
 from facesim.study.observers import EndRun, Observer
 from facesim.tuning import TUNING_JOB
 from facesim.tuning.findings import Findings, find, importance_of
-from facesim.tuning.page import write_page
+from facesim.tuning.page import row, write_page
 from facesim.tuning.sagemaker import _facts
 from facesim.tuning.search import DATABASE, Search, Trial, Tuner, _Follower, _left_s, open_study, with_own_parts
 from facesim.tuning.space import read_space, read_texts
@@ -202,6 +203,26 @@ def test_trials_that_have_not_ended_runs_that_are_gone_and_replicas_apart_are_sa
     assert "3 trials (2 complete, 0 ended early, 0 failed, 1 not ended)" in text
     assert "What trial 2 took is not in that: the run is not there any more." in text
     assert "Its replicas did not train together" in text
+
+
+@pytest.mark.parametrize(("measurement", "cost"), [("emulated", "$0.0500, hypothetical"), ("measured", "$0.0500")])
+def test_dollars_of_emulated_trials_are_called_hypothetical(measurement, cost):
+    ended = trial(0, 0.90, 50.0, learning_rate=0.001)
+    found = replace(ended, result=ended.result.model_copy(update={"measurement": Measurement(measurement)}))
+
+    findings = Findings(search(), (found,), {})
+
+    assert ("took 50 s and $0.0500 (hypothetical" in findings.sentences()[0]) is (measurement == "emulated")
+    assert row(found, findings)["cost"] == cost
+
+
+def test_a_trial_of_one_replica_that_was_stopped_is_called_neither_running_nor_single():
+    ended = trial(0, None, 50.0, learning_rate=0.001)
+    alone = ended.result.model_copy(update={"sync_audit": Audit(verdict="single")})
+
+    cells = row(replace(ended, state="running", result=alone), Findings(search(), (), {}))
+
+    assert (cells["marks"], cells["together"]) == ("not ended", "one replica")
 
 
 def test_what_was_found_is_said_with_the_front_and_how_sure_it_is(tmp_path):

@@ -8,7 +8,9 @@ import sys
 import pytest
 
 import facesim
+from facesim.billing.own_prices import own_file
 from facesim.util.errors import InputError
+from facesim.util.folders import cache_folder, state_folder
 from tests.forecast.conftest import profile
 
 __all__ = ["profile"]
@@ -114,6 +116,34 @@ def test_a_forecast_is_a_run_whose_numbers_are_marked_so(tmp_path, profile):
     assert run.job.shape.workers == 4
     comparison = facesim.compare(run)
     assert list(comparison.frame["measurement"]) == ["forecast"]
+
+
+def test_a_home_folder_is_one_in_every_path(tmp_path, profile, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    profile.save(tmp_path / "profile.json")
+
+    run = facesim.forecast(
+        strategy="ps-async", workers=2, instance_type="ml.m5.xlarge", profile="~/profile.json", output="~/runs"
+    )
+    page = facesim.compare("~/runs").write("~/report.html")
+
+    assert run.directory.parent == tmp_path / "runs"
+    assert facesim.load(f"~/runs/{run.directory.name}").directory == run.directory
+    assert page == tmp_path / "report.html" and page.is_file()
+    assert not (tmp_path / "~").exists()
+
+
+@pytest.mark.parametrize(
+    ("variable", "place"),
+    [("FACESIM_CACHE", cache_folder), ("FACESIM_CACHE", state_folder), ("FACESIM_PRICES", own_file)],
+)
+def test_a_home_folder_is_one_in_a_variable_of_the_environment(tmp_path, monkeypatch, variable, place):
+    """Of a unit of systemd, or a line of a .env file, which no shell reads."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv(variable, "~/mine")
+
+    assert place() == tmp_path / "mine"
 
 
 def test_a_forecast_of_another_network_than_the_profile_s_is_refused(tmp_path, profile):

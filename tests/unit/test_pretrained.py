@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from facesim.models import network_name
 from facesim.preflight.inputs import prepare_all, prepare_inputs
 from facesim.preflight.leakage import check_unseen
-from facesim.preflight.pretrained import find_pretrained
+from facesim.preflight.pretrained import find_pretrained, keep_pretrained
 from facesim.runs.directory import Run
 from facesim.spec.job import Job, make_job
 from facesim.util.errors import InputError
@@ -81,6 +82,27 @@ def test_a_network_that_does_not_fit_is_refused(faces, tmp_path, network, messag
 
     with pytest.raises(InputError, match=message):
         prepare_inputs(job_on(faces, other), quiet)
+
+
+def test_a_network_in_a_file_of_the_user_s_is_known_by_its_content(faces, tmp_path):
+    for folder, name, source in (("a", "net", "A"), ("a", "renamed", "A"), ("b", "net", "B")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / f"{name}.py").write_text(f"def build(image_shape, identities): return '{source}'\n")
+    first, renamed, other = (
+        make_job(data=str(faces), model=f"{tmp_path / file}.py:build").experiment
+        for file in ("a/net", "a/renamed", "b/net")
+    )
+    config = NETWORK["config"] | {"name": network_name(first.model)}
+    start = trained(tmp_path / "start", job_on(faces), {"config": config})
+
+    kept = [
+        keep_pretrained(one.model_copy(update={"pretrained": str(start)}), (32, 32, 3), tmp_path / "cache")
+        for one in (first, renamed)
+    ]
+
+    assert kept[0] == kept[1] is not None
+    with pytest.raises(InputError, match="is a net-build-.* and this would train a .*b/net.py:build@"):
+        keep_pretrained(other.model_copy(update={"pretrained": str(start)}), (32, 32, 3), tmp_path / "cache")
 
 
 def test_what_is_no_network_is_refused(faces, tmp_path):

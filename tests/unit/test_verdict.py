@@ -37,6 +37,8 @@ NOTHING_TOLD = {
     "steps": None, "first_pass": None, "parameters_sha256": None, "parameter_bytes": None,
     "received_while_training_bytes": None,
 }  # fmt: skip
+#: Two stages, which need not send each other as much as the parameters of one are.
+PIPELINE = {"parameter_bytes": [9_000_000, 8_000_000], "parameters_sha256": ["a", "b"], "received_bytes": 3e6}
 #: Of what a rank receives nothing while it trains.
 ALONE = {"received_bytes": 2_000.0, "most_at_a_time_bytes": 2_000.0, "received_while_training_bytes": 0.0}
 SAME_DATA = {"first_pass": frozenset("abc")}
@@ -58,9 +60,12 @@ SAME_DATA = {"first_pass": frozenset("abc")}
         (SAME_DATA | {"holds_part": True, "parameters_sha256": None}, "unknown", "FSDP"),
         (SAME_DATA | {"holds_part": True, "parameters_sha256": None}, "unknown", "together: parts of a network"),
         (SAME_DATA | {"parameter_bytes": [1_000_000, 900_000], "parameters_sha256": ["a", "b"]}, "unknown", "pipeline"),
+        (PIPELINE, "unknown", "parts of a network cannot be compared"),
+        (PIPELINE | ALONE, "apart", "gradients of a small network"),
         ({"steps": [10, 0]}, "apart", "hardly a step"),
         ({"received_bytes": 100.0}, "unknown", "one of the two is wrong"),
         ({"received_bytes": 100.0, "parameters_sha256": None}, "apart", "once in a whole training"),
+        ({"first_pass": None, "examples": 0}, "unknown", "rank 0: 10; rank 1: 10."),  # which it was not told
         ({"first_pass": None}, "unknown", "give facesim.audit.step their numbers, or the images alone"),
         ({"hashed": True, "repeated": 0}, "unknown", "altered whenever it is read"),
         ({"hashed": True}, "together", "different; two ranks shared 0%"),

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cluster import clock
 from facesim.backends.base import Line
 from facesim.backends.kubernetes.client import MissingError, one_line
 from facesim.backends.kubernetes.manifests import FETCH
@@ -178,15 +179,24 @@ class PodLogs:
 
     def _read(self, pod: str, host: str) -> None:
         last_ns = 0
+        of_the_node: set[str] = set()
         while True:
             try:
                 ended = end_of(self.cluster.pod(pod)) is not None  # before its log is read: no line is missed
+                broke_off = False
                 for time_ns, text in _lines(self.cluster.log(pod, follow=True)):
-                    if time_ns > last_ns:  # else it was read before the connection was lost
+                    if time_ns is None:
+                        broke_off = True
+                        if text not in of_the_node:
+                            of_the_node.add(text)
+                            self._printed.put(Line(host, text, clock.time_unix_s()))
+                    elif time_ns > last_ns:  # else it was read before the connection was lost
                         last_ns = time_ns
                         self._printed.put(Line(host, text, time_ns / 1e9))
                 if ended:
                     return
+                if broke_off:  # it may at once, again
+                    time.sleep(_AGAIN_S)
             except MissingError:  # it was taken away, and its log with it
                 return
             except FacesimError as error:
@@ -198,17 +208,20 @@ def lines_of(cluster: Cluster, pod: dict[str, Any]) -> Iterator[Line]:
     """What a pod has printed until now."""
     if has_started(pod):
         for time_ns, text in _lines(cluster.log(pod["metadata"]["name"], follow=False)):
-            yield Line(host_of(pod), text, time_ns / 1e9)
+            yield Line(host_of(pod), text, clock.time_unix_s() if time_ns is None else time_ns / 1e9)
 
 
-def _lines(pieces: Iterable[bytes]) -> Iterator[tuple[int, str]]:
-    """Whole lines with their times, in nanoseconds since 1970."""
+def _lines(pieces: Iterable[bytes]) -> Iterator[tuple[int | None, str]]:
+    """Whole lines with their times, in nanoseconds since 1970; None where it is the node's own word on why it shows no
+    more of a log, such as `failed to create fsnotify watcher: too many open files`.
+    """
     rest = b""
     for piece in pieces:
         *lines, rest = (rest + piece).split(b"\n")
         for line in lines:
-            stamp, _, text = line.decode(errors="replace").partition(" ")
-            yield nanoseconds(stamp), text
+            whole = line.decode(errors="replace")
+            stamp, _, text = whole.partition(" ")
+            yield (nanoseconds(stamp), text) if _TIME.fullmatch(stamp) else (None, whole)
 
 
 #: A time as logs and documents have it: whole seconds, a fraction of one, and how far the clock is from UTC.
