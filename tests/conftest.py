@@ -19,10 +19,15 @@ from pathlib import Path
 import psutil
 import pytest
 
+from facesim.backends.kernels import FIXED
+from facesim.backends.local import BACKEND
 from facesim.cli import main
 from facesim.data import RenderSpec, render_folder
+from facesim.preflight.inputs import prepare_inputs
 from facesim.runs.directory import Run, find_runs
+from facesim.spec.job import make_job
 from tests.support.events import pids
+from tests.support.kernels import keep
 
 # What tests start finds facesim compiled, also where this is set to keep other folders clean.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -60,6 +65,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=_turn)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup() -> None:
+    _forget_which_test_this_is()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call() -> None:
+    _forget_which_test_this_is()
+
+
+def _forget_which_test_this_is() -> None:
+    """What is `loaded` is for processes with the same environment, and pytest has the name of the test in that."""
+    os.environ.pop("PYTEST_CURRENT_TEST", None)
+
+
 @pytest.fixture(scope="session")
 def takes_long() -> None:
     """Fixtures that train, or start containers, need this: what uses them is marked `slow`."""
@@ -86,9 +106,11 @@ def made_once(folder: Path, make: Callable[[Path], object]) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(shared: Path) -> Path:
-    """Prepared data, and what is measured once on a machine, go to a folder of this test session's, not the user's."""
+    """Prepared data, and what is measured once on a machine, go to a folder of this test session's, not the user's.
+    Which kernels are faster is there already: tests beside each other would disturb the measuring, and wait for it.
+    """
     os.environ["FACESIM_CACHE"] = str(shared / "cache")
-    return shared / "cache"
+    return made_once(shared / "cache", lambda _: keep(kernels=FIXED))
 
 
 @pytest.fixture
@@ -111,6 +133,16 @@ def faces(shared: Path) -> Path:
     """An image folder of 8 easy people with 10 images each."""
     spec = RenderSpec(identities=8, images=10, size=32, difficulty=0.2)
     return made_once(shared / "faces", lambda folder: render_folder(spec, folder))
+
+
+@pytest.fixture(scope="session")
+def loaded(faces: Path, tmp_path_factory: pytest.TempPathFactory, takes_long: None) -> Iterator[None]:
+    """TensorFlow, loaded once for the runs that this process starts."""
+    _forget_which_test_this_is()  # the hook is not called for fixtures of a session
+    job = make_job(data=str(faces))
+    plan = BACKEND.render(job, tmp_path_factory.mktemp("loaded"), prepare_inputs(job, lambda *_: None))
+    with BACKEND.loaded(job, plan):
+        yield
 
 
 @pytest.fixture
@@ -154,7 +186,7 @@ def facesim(*arguments: object, timeout_s: float = 240) -> Command:
 
 def completed_run(output: Path, *arguments: object) -> Run:
     """The run that `facesim run` leaves in an empty folder; it must complete, with nothing of it running any more."""
-    command = facesim("run", *arguments, "--output", output)
+    command = facesim_here("run", *arguments, "--output", output)
     assert command.code == 0, command.errors + command.output
     (run,) = find_runs([output])
     assert not still_running(pids_of(run), within_s=1)

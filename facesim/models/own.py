@@ -25,7 +25,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from facesim.spec.own_model import OwnModel, sha256_of
@@ -194,22 +194,31 @@ def _function(own_model: OwnModel, file: Path) -> Callable[..., Any]:
 def _module(own_model: OwnModel, file: Path) -> ModuleType:
     name = f"facesim_network_{own_model.sha256}"
     if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, file)
+        code, spec = _code(own_model, file), importlib.util.spec_from_file_location(name, file)
         assert spec is not None  # it ends in .py
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         try:
             with _drawing_as_before(), redirect_stdout(sys.stderr):
-                # Of the source, not of what Python may have kept of an earlier one.
-                exec(compile(file.read_bytes(), file, "exec"), vars(module))
+                exec(code, vars(module))
         except Exception as error:  # whatever the user's code raises
             del sys.modules[name]
-            alone = "; the file alone is sent to other machines: put into it what it imports from files beside it"
-            remedy = alone if isinstance(error, ImportError) else ""
-            raise InputError(
-                f"{own_model.path} cannot be loaded{_line(error, file)}: {type(error).__name__}: {error}{remedy}"
-            ) from error
+            raise _cannot_be_loaded(own_model, file, error) from error
     return sys.modules[name]
+
+
+def _code(own_model: OwnModel, file: Path) -> CodeType:
+    """What the user's file says, not what Python may have kept of an earlier one."""
+    try:
+        return compile(file.read_bytes(), file, "exec")
+    except (SyntaxError, ValueError) as error:
+        raise _cannot_be_loaded(own_model, file, error) from error
+
+
+def _cannot_be_loaded(own_model: OwnModel, file: Path, error: Exception) -> InputError:
+    alone = "; the file alone is sent to other machines: put into it what it imports from files beside it"
+    remedy = alone if isinstance(error, ImportError) else ""
+    return InputError(f"{own_model.path} cannot be loaded{_line(error, file)}: {type(error).__name__}: {error}{remedy}")
 
 
 @contextmanager
@@ -249,6 +258,7 @@ def tried(text: str, image_shape: tuple[int, int, int], identities: int) -> dict
     own_model = OwnModel.find(text)
     assert own_model is not None
     subject = f"{own_model.path}: the network of {own_model.function}"
+    _code(own_model, source_file(own_model))  # what is no Python is told before TensorFlow is loaded, for some seconds
     network = _drawn(text, image_shape, identities, seed=0)
     initial = _initial(network)
     import numpy as np

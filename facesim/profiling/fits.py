@@ -1,4 +1,6 @@
-"""From seconds that were measured to the constants of the forecast's formulas. Pure NumPy."""
+"""From seconds that were measured to the constants of the forecast's formulas. Pure NumPy, and `scipy.optimize`, which
+is loaded where it is used: that takes 0.3 s, for which a run that only looks for a profile has no use.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import brentq, nnls
 
 from facesim.forecast.laws import overlapped
 
@@ -30,6 +31,8 @@ def server_constants(loads: Sequence[Load]) -> tuple[float, float, float]:
     one is hardly more than an update, and one of few bytes, exact. Source: the utilisation law (Denning and Buzen,
     1978), a station's demand by class of work.
     """
+    from scipy.optimize import nnls
+
     rows = np.array([[1.0, load.messages, load.sent_bytes / 2] for load in loads], dtype=float)
     service = np.array([load.service_s for load in loads])
     (update_s, message_s, byte_s), _ = nnls(rows / service[:, None], np.ones(len(service)))
@@ -44,6 +47,8 @@ def ring_constants(
     T = max(1, n / c) (2 (n-1) alpha + 2 (n-1)/n S beta), least squares of relative errors: processes that share cores
     take turns, which those on hosts of their own need not. Source: `facesim.forecast.laws.ring_s`.
     """
+    from scipy.optimize import nnls
+
     number, size, taken = (np.asarray(each, dtype=float) for each in (peers, sum_bytes, seconds))
     turns = np.maximum(1.0, number / cores)
     rounds = 2 * (number - 1)
@@ -58,6 +63,7 @@ def overlap(step_s: float, compute_s: float, pull_s: float, push_s: float) -> fl
     `pull_s` and `push_s` are what a worker waits for them when it does nothing else. Source:
     `facesim.forecast.laws.ps_async_step_s`.
     """
+    from scipy.optimize import brentq
 
     def longer(p: float) -> float:
         whole = overlapped(compute_s / 3, pull_s, p) + overlapped(compute_s * (2 / 3), push_s, p)

@@ -33,7 +33,7 @@ from tests.containers.places import PLACES, Kubernetes, SageMaker, within_its_jo
 from tests.integration.conftest import OWN_FILE
 
 #: The first of them may have to wait for the image to be made.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.usefixtures("loaded")]
 
 #: Small and quick, but a real cluster that learns: two workers and a parameter server.
 OPTIONS: dict[str, Any] = {

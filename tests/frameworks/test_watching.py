@@ -122,11 +122,11 @@ def test_a_command_that_fails_is_reported_with_its_exit_code_and_is_not_called_a
 
 
 def test_a_command_whose_watching_fails_is_ended(tmp_path, monkeypatch):
-    status, pids = psutil.Process.status, []
+    status, pids, before = psutil.Process.status, [], set(psutil.Process().children(recursive=True))
 
     def fail_when_all_have_started(process: psutil.Process):
         if len(list(tmp_path.glob("started-*"))) == 2:
-            pids.extend(child.pid for child in psutil.Process().children(recursive=True))
+            pids.extend(child.pid for child in set(psutil.Process().children(recursive=True)) - before)
             raise RuntimeError("unforeseen")
         return status(process)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from facesim.backends.local import BACKEND
@@ -17,7 +19,13 @@ PREPARED = {"TF_CPP_MIN_LOG_LEVEL": "0", "TF_CPP_VMODULE": "cluster_function_lib
 CELLS = "cells"
 
 
-def train_cells(directory: Path, strategy: str, shape: dict[str, Any], cells: dict[str, dict[str, Any]]) -> dict:
+def train_cells(
+    directory: Path,
+    strategy: str,
+    shape: dict[str, Any],
+    cells: dict[str, dict[str, Any]],
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, Run]:
     """Have a strategy, in a cluster of a shape, train by each cell's options, one after another; the runs by name."""
     whole = Run.create(directory, make_job(strategy=strategy, **shape))
     runs = {}
@@ -31,7 +39,7 @@ def train_cells(directory: Path, strategy: str, shape: dict[str, Any], cells: di
         task if task.serves else dataclasses.replace(task, target="tests.integration.cell_tasks:train_all")
         for task in plan.tasks
     ]
-    plan = dataclasses.replace(plan, environment=plan.environment | PREPARED, tasks=tuple(tasks), monitor=None)
+    plan = dataclasses.replace(plan, environment=plan.environment | environment, tasks=tuple(tasks), monitor=None)
     execution = BACKEND.submit(whole, plan)
     try:
         (*_, ended) = [event for event in execution.events(1.0) if event]

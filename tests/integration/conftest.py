@@ -10,7 +10,7 @@ import pytest
 
 from facesim.runs.directory import Run
 from tests.conftest import QUICK, made_once
-from tests.integration.cells import CELLS, train_cells
+from tests.integration.cells import CELLS, PREPARED, train_cells
 
 #: A network and a training of which a synchronous strategy must end with the parameters of a single process.
 PLAIN = {"model": "plain-cnn", "epochs": 3, "batch": 9, "learning_rate": 0.003, "image_size": 32}
@@ -71,7 +71,7 @@ TRAINED = {
 
 
 @pytest.fixture(scope="session")
-def trained(shared, faces, takes_long) -> Callable[[str], dict[str, Run]]:
+def trained(shared, faces, loaded) -> Callable[[str], dict[str, Run]]:
     """The runs of one of `TRAINED`, by their names; trained once for all tests."""
 
     @cache
@@ -84,7 +84,7 @@ def trained(shared, faces, takes_long) -> Callable[[str], dict[str, Run]]:
                 if "pretrained" in options:
                     another, name = options["pretrained"]
                     options["pretrained"] = str(train(another)[name].directory)
-            train_cells(folder, strategy, shape, cells)
+            train_cells(folder, strategy, shape, cells, PREPARED if which == "ps-async, many" else {})
 
         folder = made_once(shared / f"trained {which}", make)
         return {name: Run(folder / CELLS / name) for name in trainings}

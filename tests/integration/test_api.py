@@ -14,7 +14,7 @@ import facesim
 from facesim import api
 from facesim.util.errors import InputError
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("loaded")]
 
 
 def test_the_examples_of_the_documentation_are_right(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.conftest import facesim, facesim_here, parse
+from tests.conftest import facesim_here, parse
 
 
 def test_a_dry_run_prints_the_exact_processes_and_starts_nothing(faces, tmp_path):
@@ -97,7 +97,7 @@ def test_rendered_faces_become_an_image_folder(tmp_path):
 
 @pytest.mark.slow
 def test_doctor_finds_this_machine_able():
-    command = facesim("doctor", "--json")
+    command = facesim_here("doctor", "--json")
 
     checks = {check["name"]: check["level"] for check in json.loads(command.output)}
     assert command.code == 0

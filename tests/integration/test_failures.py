@@ -12,7 +12,7 @@ import pytest
 
 from facesim.runs.directory import Run
 from facesim.runs.states import RunState
-from tests.conftest import QUICK, facesim, facesim_here, pids_of, still_running, wait_until
+from tests.conftest import QUICK, facesim_here, pids_of, still_running, wait_until
 from tests.integration.running import Running
 from tests.support.events import named
 
@@ -78,7 +78,7 @@ def test_nothing_is_left_when_facesim_is_killed(cluster):
 
     assert not still_running(pids)
     assert run.result() is None
-    shown = facesim("report", run.directory, "--output", run.directory / "report.html")
+    shown = facesim_here("report", run.directory, "--output", run.directory / "report.html")
     assert shown.code == 0, shown.errors
     assert "Unfinished" in shown.output
 
@@ -101,11 +101,11 @@ def test_a_task_that_crashes_ends_the_run_and_is_named_with_its_last_lines(clust
     assert not still_running(pids_of(run), within_s=1)
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("loaded")
 def test_a_training_that_diverges_fails_and_says_what_to_do(faces, tmp_path):
     options = ("--model", "plain-cnn", "--image-size", 32, "--epochs", 20, "--learning-rate", "1e18")
 
-    command = facesim("run", "--data", faces, *options, "--output", tmp_path)
+    command = facesim_here("run", "--data", faces, *options, "--output", tmp_path)
 
     assert command.code == 1
     assert "lower --learning-rate" in command.output

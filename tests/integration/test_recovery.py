@@ -15,10 +15,10 @@ from facesim.metrics.files import recorded
 from facesim.runs.directory import Run, find_runs
 from facesim.runs.states import RunState
 from facesim.training.checkpoints import Checkpoints
-from tests.conftest import QUICK, completed_run, facesim, facesim_here, pids_of, still_running, wait_until
+from tests.conftest import QUICK, completed_run, facesim_here, pids_of, still_running, wait_until
 from tests.integration.running import Running
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("loaded")]
 
 #: 8 updates an epoch.
 SHORT = ("--epochs", 6, "--checkpoint-steps", 10, *QUICK)
@@ -126,7 +126,7 @@ def test_past_the_restarts_that_are_allowed_a_run_fails_with_its_cause(tmp_path,
     faults = script(tmp_path, kill("ps-0", 4), kill("ps-0", 30))
     options = ("--faults", faults, "--max-restarts", 1, *SHORT, "--output", tmp_path / "runs")
 
-    command = facesim("run", "--strategy", "ps-async", "--data", faces, *options)
+    command = facesim_here("run", "--strategy", "ps-async", "--data", faces, *options)
 
     assert command.code == 1
     assert "ps-0 failed after 1 restarts, as many as --max-restarts allows" in command.output
@@ -141,7 +141,7 @@ def test_a_full_disk_costs_checkpoints_and_not_the_run(tmp_path, faces, small_di
     file = script(tmp_path, fill, {"kind": "freeze", "target": "chief-0", "at_step": 25, "for_s": 4.5})
     options = (*SHORT, "--checkpoint-keep", 1)
 
-    command = facesim("run", "--data", faces, "--faults", file, *options, "--output", small_disk / "runs")
+    command = facesim_here("run", "--data", faces, "--faults", file, *options, "--output", small_disk / "runs")
 
     assert command.code == 0, command.output + command.errors
     (run,) = find_runs([small_disk / "runs"])
@@ -250,7 +250,7 @@ def test_a_checkpoint_of_another_experiment_is_refused(tmp_path, killed):
     changed["experiment"]["learning_rate"] = 0.5
     run.job_file.write_text(json.dumps(changed))
 
-    command = facesim("run", "--resume", run.directory)
+    command = facesim_here("run", "--resume", run.directory)
 
     assert command.code == 1
     assert "is of another experiment: it has learning_rate 0.003" in command.output

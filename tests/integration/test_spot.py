@@ -10,7 +10,7 @@ import pytest
 
 from facesim.runs.directory import find_runs
 from facesim.runs.states import RunState
-from tests.conftest import PATIENCE_S, QUICK, facesim, facesim_here, pids_of, still_running
+from tests.conftest import PATIENCE_S, QUICK, facesim_here, pids_of, still_running
 from tests.support.events import states, values_of
 
 #: Hosts that live for a minute, thrice, with six seconds between; then one that stays.
@@ -42,6 +42,7 @@ def test_a_run_on_demand_lives_through_sagemakers_states_and_is_billed_from_down
     assert result["cost_usd"] == pytest.approx(0.461 * billing["hosts"] * billing["training_s"] / 3600)
 
 
+@pytest.mark.usefixtures("loaded")
 def test_training_goes_on_after_each_of_three_interruptions_and_the_bill_adds_up(study, faces, tmp_path):
     (tmp_path / "trace.csv").write_text(LIVES.replace(" ", "\n"))
     life_s = round(2.5 * study.result("single")["phases"]["launch_to_first_step_s"] + 4)  # enough to make some steps
@@ -57,7 +58,7 @@ def test_training_goes_on_after_each_of_three_interruptions_and_the_bill_adds_up
         limit_s,
     )
 
-    command = facesim(
+    command = facesim_here(
         "run",
         "--data",
         faces,

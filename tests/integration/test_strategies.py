@@ -20,11 +20,11 @@ from facesim.recognition.recognizer import Recognizer
 from facesim.runs.directory import Run, find_runs
 from facesim.spec.strategies import STRATEGIES
 from facesim.training.order import read_orders
-from tests.conftest import QUICK, Command, completed_run, facesim
+from tests.conftest import QUICK, completed_run, facesim_here
 from tests.integration.conftest import LARGE, TRAINED
 from tests.support.events import values_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("loaded")]
 
 PEERS = ("chief-0", "worker-0")
 TOGETHER = "together" if sys.platform == "linux" else "unknown"  # bytes of each task need Linux' socket diagnostics
@@ -32,20 +32,16 @@ TOGETHER = "together" if sys.platform == "linux" else "unknown"  # bytes of each
 
 @pytest.fixture(scope="module")
 def output(tmp_path_factory, faces) -> Path:
-    """What studies leave that train with every strategy, two workers each, by the modern recipe with a network that is
-    quickly compiled. Two studies at a time, for the start of a run takes one core."""
+    """What a study leaves that trains with every strategy, two workers each, by the modern recipe with a network that
+    is quickly compiled."""
     directory = tmp_path_factory.mktemp("strategies")
     options = ("--recipe", "modern", "--model", "compact-cnn", "--image-size", 32, "--epochs", 2, "--batch", 8)
+    chosen = [part for name in STRATEGIES for part in ("--strategy", name)]
+    more = ("--local-steps", 3, "--sampling-s", 0.2, "--no-baselines", "--output", directory)
 
-    def study(strategies: list[str]) -> Command:
-        chosen = [part for name in strategies for part in ("--strategy", name)]
-        local_steps = ("--local-steps", 3) if "local-sgd" in strategies else ()
-        more = (*local_steps, "--sampling-s", 0.2, "--no-baselines", "--output", directory / strategies[0])
-        return facesim(*chosen, "--data", faces, *options, *more)
+    command = facesim_here("compare", *chosen, "--data", faces, *options, *more)
 
-    with ThreadPoolExecutor() as pool:
-        for command in pool.map(study, (list(STRATEGIES)[::2], list(STRATEGIES)[1::2])):
-            assert command.code == 0, command.errors + command.output
+    assert command.code == 0, command.errors + command.output
     return directory
 
 
@@ -276,11 +272,11 @@ def test_parameters_split_over_two_servers_go_on_whole_on_one(trained, faces, tm
     faults.write_text('[[fault]]\nkind = "kill"\ntarget = "ps-1"\nat_step = 14\n')
     options = [part for name, value in LARGE.items() for part in (f"--{name.replace('_', '-')}", value)]
     options += ["--ps", 2, "--checkpoint-steps", 4, "--faults", faults, "--max-restarts", 0, "--data", faces]
-    failed = facesim("run", "--strategy", "ps-sync", *options, "--output", tmp_path / "split")
+    failed = facesim_here("run", "--strategy", "ps-sync", *options, "--output", tmp_path / "split")
     assert failed.code == 1, failed.errors + failed.output
     (run,) = find_runs([tmp_path / "split"])
 
-    resumed = facesim("run", "--resume", run.directory, "--ps", 1)
+    resumed = facesim_here("run", "--resume", run.directory, "--ps", 1)
 
     assert resumed.code == 0, resumed.errors + resumed.output
     assert any(event["event"] == "restored" and event["step"] >= 4 for event in run.events())

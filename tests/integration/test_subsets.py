@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 
 from facesim.runs.directory import find_runs
-from tests.conftest import QUICK, facesim, facesim_here, parse
+from tests.conftest import QUICK, facesim_here, parse
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("loaded")
 def test_several_subsets_are_one_study_with_a_learning_curve(faces, tmp_path):
     sizes = ("--subset", "identities=4,images=5", "--subset", "identities=4,images=10")
     options = ("--data", faces, "--strategy", "single", "--epochs", 1, *QUICK)
 
     seeded = parse(facesim_here("compare", *options, *sizes, "--seeds", 2, "--output", tmp_path, "--dry-run"))
-    study = parse(facesim("compare", *options, *sizes, "--output", tmp_path, "--json"))
+    study = parse(facesim_here("compare", *options, *sizes, "--output", tmp_path, "--json"))
 
     planned = [run["job"]["experiment"] for run in seeded["runs"]]
     assert sorted((one["subset"], one["seed"]) for one in planned) == [

@@ -11,7 +11,7 @@ from facesim.profiling.accuracy import Curve, curve_of, forecast_accuracy, repla
 from facesim.runs.directory import Run
 from facesim.spec.job import make_job
 from facesim.training.order import Order, read_orders
-from tests.conftest import completed_run, facesim, parse
+from tests.conftest import completed_run, facesim_here, parse
 from tests.integration.cells import train_cells
 
 #: Without dropout and batch statistics, and with enough updates an epoch that workers are in their stride.
@@ -19,7 +19,7 @@ PLAIN = {"model": "plain-cnn", "image_size": 32, "batch": 4, "learning_rate": 0.
 #: Each worker normalises its own part of a batch, which makes much of rounding: so slow that nothing comes of it.
 NORMALISED = {"model": "resnet-small", "learning_rate": 1e-8}
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("loaded")]
 
 
 def replayed(options, orders, folder, epochs=None) -> Curve:
@@ -124,7 +124,7 @@ def test_the_command_forecasts_accuracy_and_when_it_is_reached(faces, tmp_path, 
     flags = ("--data", faces, "--model", "plain-cnn", "--image-size", 32, "--batch", 4, "--learning-rate", 0.002)
 
     forecast = parse(
-        facesim(
+        facesim_here(
             "replay", *flags, "--workers", 2, "--epochs", 3, "--seeds", 1, "--to-accuracy", 0.01, "--profile", file,
             "--here", "--json",
         )

@@ -38,7 +38,7 @@ def assert_shows(text: str) -> None:
     assert not hidden
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("loaded")
 @pytest.mark.filterwarnings("error:Glyph")
 def test_people_of_any_name_from_training_to_what_is_made_of_it(people, tmp_path):
     def done(*arguments: object) -> str:

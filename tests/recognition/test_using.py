@@ -16,7 +16,7 @@ import pytest
 
 from facesim.data import RenderSpec, render_folder
 from facesim.runs.directory import Run
-from tests.conftest import facesim, facesim_here, parse
+from tests.conftest import facesim_here, parse
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def run(study):
 
 
 def test_evaluation_on_the_run_s_own_held_out_images_agrees_with_training(run, study):
-    evaluation = parse(facesim("evaluate", run, "--json"))
+    evaluation = parse(facesim_here("evaluate", run, "--json"))
 
     assert evaluation["closed_set"]["accuracy"] == pytest.approx(study.result("single")["held_out_accuracy"])
     assert evaluation["closed_set"]["examples"] == evaluation["identification"]["probes"] == 16

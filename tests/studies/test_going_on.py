@@ -32,7 +32,7 @@ from facesim.study.runner import run_study
 from facesim.study.study_file import FOLDER, find_study_file, open_study_file, write_study_file
 from facesim.study.time_left import TimeLeft
 from facesim.util.errors import InputError
-from tests.conftest import QUICK, facesim, facesim_here
+from tests.conftest import QUICK, facesim_here
 from tests.integration.running import Running
 from tests.report.conftest import write_run
 from tests.support.executions import Completes, Played, interrupt
@@ -618,7 +618,7 @@ def test_what_did_not_complete_says_nothing_of_the_time_that_others_take(faces, 
     assert shown.study_left() == "the study: about 1:00 left"
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("loaded")
 def test_one_failure_loses_nothing_else_and_the_study_goes_on(faces, tmp_path):
     options = ("--data", faces, "--epochs", 60, "--max-restarts", 0, *QUICK, "--no-baselines")
     running = Running(tmp_path, "--strategy", "single", "--seeds", 2, *options)
@@ -635,7 +635,7 @@ def test_one_failure_loses_nothing_else_and_the_study_goes_on(faces, tmp_path):
     states = {run.job().experiment.seed: run.result().state for run in find_runs([tmp_path])}
     assert states == {0: RunState.FAILED, 1: RunState.COMPLETED}
 
-    again = facesim("study", "run", kept)
+    again = facesim_here("study", "run", kept)
 
     assert again.code == 0, again.output
     assert "2 jobs: 1 complete, 1 continues" in again.output

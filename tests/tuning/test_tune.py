@@ -41,7 +41,7 @@ class StopsTheSecond(Observer):
             raise EndRun
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("loaded")
 def test_a_search_goes_on_where_it_was_stopped_and_never_sees_the_held_out_images(faces: Path, tmp_path: Path):
     output = tmp_path / "tune"
     options = {**OPTIONS, "data": str(faces), "validation": 0.25, "output": output}

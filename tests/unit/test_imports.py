@@ -133,7 +133,7 @@ def test_packages_do_not_depend_on_each_other_in_a_circle():
 LIGHT = """
 facesim facesim.cli facesim.cli.prices facesim.spec.job facesim.runs.directory facesim.study.runner facesim.report
 facesim.backends.local facesim.billing.refresh facesim.baselines.record facesim.training.loop facesim.training.task
-facesim.models facesim.forecast.model facesim.forecast.simulate cluster.node
+facesim.models facesim.forecast.model facesim.profiling.fits facesim.forecast.simulate cluster.node
 """
 
 
@@ -158,6 +158,7 @@ def loaded() -> dict[str, list[str]]:
 def test_importing_it_loads_nothing_heavy(loaded, module):
     assert module in loaded[module]
     assert not {name.split(".")[0] for name in loaded[module]} & SLOW
+    assert "scipy.optimize" not in loaded[module], "what looks for a forecast need not have the means to make one"
 
 
 @pytest.mark.slow

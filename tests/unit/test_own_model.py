@@ -16,7 +16,7 @@ from facesim.backends.kubernetes.manifests import kubernetes_job
 from facesim.backends.local import BACKEND as LOCAL
 from facesim.backends.training_job import Site, training_job_request
 from facesim.data.unseen import UnseenData
-from facesim.models.own import kept_in, source_file
+from facesim.models.own import ENVIRONMENT, kept_in, source_file, tried
 from facesim.preflight.inputs import Inputs, data_notices
 from facesim.preflight.own_model import keep_own_model, own_model_notes
 from facesim.spec.job import changed_job, flat, make_job
@@ -115,6 +115,16 @@ def test_what_cannot_be_trained_is_refused_with_the_cause(file, source, message,
 
     with pytest.raises(InputError, match=message):
         keep_own_model(make_job(model=f"{file}:build", image_size=32).experiment, identities=5)
+
+
+def test_what_is_no_python_is_told_before_tensorflow_is_loaded(file, monkeypatch):
+    file.write_text("def build(:\n")
+    monkeypatch.setenv(ENVIRONMENT, str(file.parent))
+    for module in ("keras", "tensorflow"):
+        monkeypatch.setitem(sys.modules, module, None)  # who imports it now fails
+
+    with pytest.raises(InputError, match=r"cannot be loaded \(line 1\): SyntaxError"):
+        tried(make_job(model=f"{file}:build").experiment.model, (32, 32, 3), identities=5)
 
 
 def test_code_that_was_never_named_here_is_not_run(file):

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
 
 from facesim.forecast.laws.overlap import overlapped
 
@@ -134,6 +133,8 @@ def compute_from_step_s(
 
     0 where the servers alone explain more than what was measured.
     """
+    from scipy.optimize import brentq  # loading it takes 0.3 s, for which a run without a forecast has no use
+
     # The measured speed tells how long the queues were; what is left depends on computing alone.
     pull, push = np.asarray(pull_s, dtype=float), np.asarray(push_s, dtype=float)
     slower = stretch(workers / step_s, pull + push, workers, latency)
