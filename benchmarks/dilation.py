@@ -12,9 +12,10 @@ infinity and beyond: time-warped network emulation", NSDI 2006.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pydantic
@@ -33,6 +34,9 @@ from facesim.spec.job import Job, make_job
 from facesim.util.errors import InputError
 from facesim.util.files import read_toml
 
+if TYPE_CHECKING:
+    import pandas
+
 #: A type of the catalogue whose memory is enough; its processors and network are replaced.
 INSTANCE_TYPE = "ml.m5.2xlarge"
 
@@ -41,6 +45,9 @@ _SAVES_NOTHING = SpotRisk(checkpoint_s=0.0)
 
 #: Epochs of a job that is so long that starting it bounds nothing.
 _LONG = 10_000
+
+#: The part of a run after which its tasks' CPU time is that of training alone.
+_IN_STRIDE = 0.25
 
 #: Of what a shaped link carries, the part that is payload: 1448 of the 1514 bytes of a packet, less acknowledgements.
 GOODPUT = 0.94
@@ -66,8 +73,7 @@ class DilatedShape(BaseModel):
 
     @property
     def name(self) -> str:
-        served = self.strategy.startswith("ps-")
-        servers = f"-{self.ps}ps{'-own' if self.ps_hosts else ''}" if served else ""
+        servers = f"-{self.ps}ps{'-own' if self.ps_hosts else ''}" if self.served else ""
         usual = DilatedShape.model_fields
         batch = "" if self.batch == usual["batch"].default else f"-batch{self.batch}"
         size = "" if self.image_size == usual["image_size"].default else f"-{self.image_size}px"
@@ -91,8 +97,19 @@ class DilatedShape(BaseModel):
         )
 
     @property
+    def served(self) -> bool:
+        """Whether it has parameter servers."""
+        return self.strategy.startswith("ps-")
+
+    @property
     def hosts(self) -> int:
         return self.workers + (self.ps if self.ps_hosts else 0)
+
+    @property
+    def on_one_host(self) -> DilatedShape:
+        """One asynchronous worker, beside its chief and its server on one host: nothing passes a link."""
+        one = {"strategy": "ps-async", "workers": 1, "ps": 1, "ps_hosts": False, "gbps": 1.0}
+        return self.model_copy(update=one)
 
     @property
     def computing(self) -> DilatedShape:
@@ -349,6 +366,56 @@ def speed_of(run: Run, shape: DilatedShape, profile: Profile) -> float:
     """
     seen = measured(run)
     return seen.updates / seen.figures.training_s * float(profile.step_s(np.array(shape.batch)))
+
+
+def cpu_s_per_update(run: Run) -> dict[str, float]:
+    """CPU-seconds of the tasks of each role for an update, once a run has come into its stride."""
+    samples = samples_in(run.metrics)
+    made = samples[(samples["source"] == "training") & (samples["role"] == "chief") & (samples["name"] == "updates")]
+    made = made.sort_values("time_unix_s")
+    first_unix_s, last_unix_s = made["time_unix_s"].iloc[[0, -1]]
+    span = first_unix_s + (last_unix_s - first_unix_s) * _IN_STRIDE, last_unix_s
+
+    def grown(of_one: pandas.DataFrame) -> float:
+        rows = of_one.sort_values("time_unix_s")
+        return float(np.diff(np.interp(span, rows["time_unix_s"], rows["value"]))[0])
+
+    used: dict[str, float] = {}
+    for (role, _), of_task in samples[samples["name"] == "cpu_s"].groupby(["role", "task_index"]):
+        used[role] = used.get(role, 0.0) + grown(of_task)
+    return {role: cpu_s / grown(made) for role, cpu_s in used.items()}
+
+
+def as_on_one_host(profile: Profile, cpu_s: Mapping[str, float], speed: float) -> Profile:
+    """The profile with what chief, server and worker need of a processor when one host has all three: `cpu_s` of each
+    role for an update, on a host that computes `speed` times as fast as the profile's machine.
+
+    The profile measures them one after another, on a machine that may not always be as fast.
+    """
+    chief, server, worker = (
+        cpu_s[role] * speed / before_s
+        for role, before_s in (
+            ("chief", profile.cpu_s_per_update["chief"]),
+            ("ps", profile.cpu_s_per_update["ps"]),
+            ("worker", profile.undivided_worker_cpu_s),
+        )
+    )
+    served, of_roles = profile.served, profile.cpu_s_per_update
+    seconds = ("update_s", "message_s", "byte_s", "saturation_s")
+    return profile.model_copy(
+        update={
+            "server": served.model_copy(
+                update={name: value * server for name in seconds if (value := getattr(served, name)) is not None}
+            ),
+            "dispatch_s": profile.dispatch_s * chief,
+            "cpu_s_per_update": {
+                "chief": of_roles["chief"] * chief,
+                "ps": of_roles["ps"] * server,
+                "worker": of_roles["worker"] * worker,
+            },
+            "worker_cpu_s": profile.undivided_worker_cpu_s * worker,
+        }
+    )
 
 
 def epochs_for(shape: DilatedShape, profile: Profile, seconds: float, cpus: float) -> int:

@@ -3,15 +3,16 @@
     python -m benchmarks.forecast_docker [--output DIR] [--shapes FILE] [--rounds N] [--resume] [--minutes M]
                                          [--json FILE]
 
-For each shape the forecast is made from this machine's profile, and from how fast as many hosts compute when each
-trains for itself, found anew before each run (DIR/speeds), and written to DIR/forecasts with the time; only then the
-job is run in containers, each with its share of this machine's processors and bandwidth (`benchmarks.dilation`).
+For each shape the forecast is made from this machine's profile, from what chief, server and worker of each model need
+of a processor when one host has all three (DIR/one_host, once a round), and from how fast as many hosts compute when
+each trains for itself, found anew before each run (DIR/speeds). It is written to DIR/forecasts with the time; only then
+the job is run in containers, each with its share of this machine's processors and bandwidth (`benchmarks.dilation`).
 What is measured, divided by the factor of the containers, is what the forecast was of. DIR/runs has the runs,
 DIR/results what they told, DIR/report.json and DIR/report.md the errors.
 
 A machine that is shared with others is not always as fast. So the hosts' speed is found once more after each run: where
-it has changed by more than 7 %, shape, forecast and run are repeated, at most twice, and the steadiest counts, whatever
-its error was. If none was steady, the table says so.
+it has changed by more than 7 %, or others had the machine meanwhile, forecast and run are repeated, at most twice, and
+the steadiest counts, whatever its error was. If none was steady, the table says so.
 
 The profile is measured on one processor, as each host has, unless --profile gives files of `facesim profile`. A shape
 file has a table [[shape]] each: strategy, workers, ps, ps_hosts, gbps, model, batch, image_size, host_cpus.
@@ -30,7 +31,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ import click
 from benchmarks.dilation import (
     DilatedShape,
     Figures,
+    as_on_one_host,
+    cpu_s_per_update,
     epochs_for,
     errors_of,
     forecast_of,
@@ -190,28 +193,66 @@ def players() -> tuple[str, float]:
 
 def judge(shape: DilatedShape, profile: Profile, round_: int, setting: Setting) -> dict[str, Any]:
     """One shape's forecast and then its run, again while hosts did not stay as fast: what `results` keeps of both."""
+    if shape.served:
+        profile = profile_of_one_host(shape, profile, round_, setting)
     epochs = epochs_for(shape, profile, setting.seconds, setting.cpus)
     (setting.output / "forecasts").mkdir(parents=True, exist_ok=True)
-    results: list[dict[str, Any]] = []
-    speed = speed_as_played(shape, profile, setting, f"{shape.name}-{round_}-before")
-    for attempt in range(1, _ATTEMPTS + 1):
-        name = f"{shape.name}-{round_}-{attempt}"
+
+    def once(name: str, speed: float) -> dict[str, Any]:
         file = setting.output / "forecasts" / f"{name}.json"
         foresee(shape, profile, epochs, speed, file)
         run = play(shape, setting.data, epochs, setting.output / "runs", setting.played)
-        after = speed_as_played(shape, profile, setting, f"{name}-after")
-        change = {"played": setting.played, "attempt": attempt, "speed_change": after / speed - 1}
-        results.append(change | result_of(shape, round_, json.loads(file.read_text(encoding="utf-8")), run))
-        if abs(change["speed_change"]) <= _STEADY:
+        return result_of(shape, round_, json.loads(file.read_text(encoding="utf-8")), run)
+
+    attempts = attempts_at(shape, profile, setting, f"{shape.name}-{round_}", once)
+    kept = [{name: each[name] for name in ("run", "speed_change", "errors")} for each in attempts]
+    return {"played": setting.played} | steadiest(attempts) | {"attempts": kept}
+
+
+def profile_of_one_host(shape: DilatedShape, profile: Profile, round_: int, setting: Setting) -> Profile:
+    """The profile as one host shows it that has chief, server and worker, measured once a round for each model."""
+    one = shape.on_one_host
+    name = f"{one.model}-{one.image_size}-{one.batch}{one.cpus_in_name}-{round_}"
+    file = setting.output / "one_host" / f"{name}.json"
+
+    def once(_: str, speed: float) -> dict[str, Any]:
+        epochs = epochs_for(one, profile, setting.seconds, setting.cpus)
+        run = play(one, setting.data, epochs, setting.output / "runs", setting.played)
+        used_s = cpu_s_per_update(run)
+        return {"run": run.directory.name, "speed": speed, "cpu_s": used_s, "measured": measured(run).to_dict()}
+
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, steadiest(attempts_at(one, profile, setting, f"one-host-{name}", once)))
+    seen = json.loads(file.read_text(encoding="utf-8"))
+    return as_on_one_host(profile, seen["cpu_s"], seen["speed"])
+
+
+def attempts_at(
+    shape: DilatedShape,
+    profile: Profile,
+    setting: Setting,
+    name: str,
+    once: Callable[[str, float], dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """What `once` finds, which is given a name and how fast the shape's hosts were just before, by how much they have
+    become faster since; again while it was disturbed.
+    """
+    results: list[dict[str, Any]] = []
+    speed = speed_as_played(shape, profile, setting, f"{name}-before")
+    for attempt in range(1, _ATTEMPTS + 1):
+        found = once(f"{name}-{attempt}", speed)
+        after = speed_as_played(shape, profile, setting, f"{name}-{attempt}-after")
+        results.append({"attempt": attempt, "speed_change": after / speed - 1} | found)
+        if not disturbances_of(results[-1]):
             break
         speed = after
-    return steadiest(results)
+    return results
 
 
 def steadiest(attempts: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The result whose hosts changed their speed least, with those of all attempts."""
-    best = min(attempts, key=lambda result: abs(result["speed_change"]))
-    return best | {"attempts": [{name: each[name] for name in ("run", "speed_change", "errors")} for each in attempts]}
+    """The attempt that others disturbed least, and of several the one whose hosts changed their speed least."""
+    return min(attempts, key=lambda each: (bool(each["measured"]["disturbances"]), abs(each["speed_change"])))
 
 
 def disturbances_of(result: dict[str, Any]) -> list[str]:
@@ -386,6 +427,8 @@ def _report(
     chosen, given = shapes_of(shapes), [Profile.load(file) for file in profiles]
     played, cpus = players()
     (output / "results").mkdir(parents=True, exist_ok=True)
+    if not resume:  # a machine is not always as fast
+        shutil.rmtree(output / "one_host", ignore_errors=True)
     data = data or _rendered(output / "people", max(shape.image_size for shape in chosen))
     setting = Setting(data, seconds, output, played, cpus)
     tell = (lambda text: click.echo(text, err=True)) if quiet else click.echo

@@ -114,6 +114,8 @@ class Values(click.ParamType):
         items: that of each of several.
     """
 
+    takes_list = True
+
     def __init__(self, kind: Any):
         self.kind = self.items = click.types.convert_type(kind)
         self.name = self.kind.name
@@ -134,6 +136,8 @@ class Values(click.ParamType):
 class Flag(click.types.BoolParamType):
     """Yes or no; a file may have a list of both."""
 
+    takes_list = True
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if isinstance(value, (list, tuple)):
             return [super(Flag, self).convert(one, param, ctx) for one in value]
@@ -151,8 +155,8 @@ def default_of(option: click.Option) -> Any:
 
 
 def takes_list(option: click.Option) -> bool:
-    """Whether an option may have several values."""
-    return option.multiple or isinstance(option.type, (Values, Flag))
+    """Whether an option may have several values: is `multiple`, or of a type that `takes_list`."""
+    return option.multiple or getattr(option.type, "takes_list", False)
 
 
 class _Strict(click.Command):

@@ -41,15 +41,16 @@ class _Share(click.types.FloatParamType):
 
 
 class _Counts(click.types.IntParamType):
-    """`4`, `1,2,4` or `1..16`; a TOML file may have a single one as a number."""
+    """`4`, `1,2,4` or `1..16`; a TOML file may have a number, or a list of any of these."""
 
-    name = "numbers"
+    name, takes_list = "numbers", True
 
     def __init__(self, option: str, most: int):
         self._option, self._most = option, most
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return quantities.counts(str(value), self._option, self._most)
+        several = value if isinstance(value, (list, tuple)) else [value]
+        return quantities.counts(",".join(map(str, several)), self._option, self._most)
 
 
 @click.command(cls=GroupedCommand)

@@ -15,6 +15,8 @@ from benchmarks.dilation import (
     DEFAULT_SHAPES,
     DilatedShape,
     Figures,
+    as_on_one_host,
+    cpu_s_per_update,
     epochs_for,
     errors_of,
     forecast_of,
@@ -151,6 +153,31 @@ def run(tmp_path) -> Run:
     return run
 
 
+def test_a_run_tells_what_each_role_needs_of_a_processor(run):
+    """From a quarter of the run on: 0.01 s of the chief for an update, 0.06 s of both workers; at the start more."""
+    psutil = SampleWriter(run.metrics / "monitor-1.jsonl", run_id=run.id, host="algo-1", source="psutil")
+    begin = next(iter(run.events())).time_unix_s
+    for second in range(31):
+        updates = min(80, max(0, (second - 10) * 4))
+        psutil.write(begin + second, "chief", 0, {"cpu_s": 5.0 + 0.01 * updates})
+        for index in range(2):
+            psutil.write(begin + second, "worker", index, {"cpu_s": 9.0 + 0.03 * updates})
+
+    assert cpu_s_per_update(run) == pytest.approx({"chief": 0.01, "worker": 0.06}, rel=0.1)
+
+
+def test_a_profile_that_one_host_corrects_says_of_one_host_what_that_showed(profile):
+    needs = {"chief": 0.012, "ps": 0.02, "worker": 0.09}
+
+    corrected = as_on_one_host(profile, needs, speed=0.5)
+
+    assert corrected.cpu_s_per_update["chief"] == pytest.approx(0.006)
+    assert corrected.cpu_s_per_update["ps"] == pytest.approx(0.01)
+    assert corrected.undivided_worker_cpu_s == pytest.approx(0.045)
+    assert corrected.cpu_s_of_service() == pytest.approx(profile.cpu_s_of_service())
+    assert corrected.compute == profile.compute and corrected.ring == profile.ring
+
+
 def test_a_run_is_measured_without_its_start_and_without_dilation(run):
     figures = measured(run)
 
@@ -211,6 +238,9 @@ def test_a_shape_is_played_again_whose_hosts_became_faster_or_slower_meanwhile(m
     monkeypatch.setattr(forecast_docker, "epochs_for", lambda *_: 3)
     monkeypatch.setattr(forecast_docker, "foresee", foresee)
     monkeypatch.setattr(forecast_docker, "play", lambda *_: run)
+    monkeypatch.setattr(forecast_docker, "profile_of_one_host", lambda shape, profile, *_: profile)
+    quiet = replace(measured(run), disturbances=())
+    monkeypatch.setattr(forecast_docker, "measured", lambda _: quiet)
 
     result = forecast_docker.judge(SHAPE, profile, 1, forecast_docker.Setting("rendered", 1.0, tmp_path, "docker", 2.0))
 
@@ -246,6 +276,10 @@ def test_a_wrong_profile_is_told_in_a_sentence(tmp_path):
 
 def test_a_benchmark_that_has_no_time_left_begins_nothing_and_says_what_is_left(tmp_path):
     options = ["--output", str(tmp_path / "out"), "--data", "rendered", "--minutes", "0", "--rounds", "2"]
+    (of_before := tmp_path / "out" / "one_host").mkdir(parents=True)
+
+    goes_on = CliRunner().invoke(forecast_docker.main, [*options, "--resume"])
+    kept = of_before.exists()
 
     ended = CliRunner().invoke(forecast_docker.main, options)
 
@@ -254,6 +288,8 @@ def test_a_benchmark_that_has_no_time_left_begins_nothing_and_says_what_is_left(
         pytest.skip(ended.output)
     assert f"{2 * len(DEFAULT_SHAPES)} runs are left: --resume goes on with them" in ended.output
     assert not (tmp_path / "out" / "runs").exists()
+    # What was measured for an earlier command counts only where that goes on.
+    assert goes_on.exit_code == 0 and kept and not of_before.exists()
 
 
 def test_hosts_are_played_by_namespaces_where_those_are_asked_for(faces, tmp_path, monkeypatch):

@@ -45,10 +45,11 @@ def test_the_plan_answers_first_and_leaves_a_page(plan, tmp_path):
     assert "://" not in re.sub(r'xmlns[^ ]*="[^"]*"|http://www\.w3\.org[^"]*', "", html)
 
 
-def test_the_options_of_a_plan_may_stand_in_a_file(plan, tmp_path):
+@pytest.mark.parametrize("workers", ['"2..3"', "[2, 3]", '[2, "3..3"]'])
+def test_the_options_of_a_plan_may_stand_in_a_file(plan, tmp_path, workers):
     file = tmp_path / "plan.toml"
     file.write_text(
-        'strategy = ["single", "ps-async"]\ninstance-type = "ml.c5.xlarge"\nworkers = "2..3"\nps = 1\n'
+        f'strategy = ["single", "ps-async"]\ninstance-type = "ml.c5.xlarge"\nworkers = {workers}\nps = 1\n'
         'deadline = "2h"\nbudget = 5\nmin-accuracy = 0.5\n'
     )
 
