@@ -418,6 +418,18 @@ def as_on_one_host(profile: Profile, cpu_s: Mapping[str, float], speed: float) -
     )
 
 
+def forecast_with_cpu_of(run: Run, shape: DilatedShape, profile: Profile, epochs: int) -> Figures | None:
+    """The forecast of an asynchronous shape if it is told what the run's tasks needed of a processor: what is left of
+    its error is that of the formulas. None of other shapes.
+    """
+    if shape.strategy != "ps-async":
+        return None
+    cpu_s = cpu_s_per_update(run)
+    cpu_s["ps"] *= profile.servers_cpu_s(1) / profile.servers_cpu_s(shape.ps)
+    speed = profile.undivided_worker_cpu_s / cpu_s["worker"]
+    return forecast_of(shape, as_on_one_host(profile, cpu_s, speed), epochs, speed)[1]
+
+
 def epochs_for(shape: DilatedShape, profile: Profile, seconds: float, cpus: float) -> int:
     """So many epochs that training takes about `seconds` here, dilated: at least three, because the first tells
     nothing.

@@ -12,7 +12,8 @@ DIR/results what they told, DIR/report.json and DIR/report.md the errors.
 
 A machine that is shared with others is not always as fast. So the hosts' speed is found once more after each run: where
 it has changed by more than 7 %, or others had the machine meanwhile, forecast and run are repeated, at most twice, and
-the steadiest counts, whatever its error was. If none was steady, the table says so.
+the steadiest counts, whatever its error was. If none was steady, the table says so. Of asynchronous shapes it also has
+the error of a forecast that is told, afterwards, what the run's tasks needed of a processor.
 
 The profile is measured on one processor, as each host has, unless --profile gives files of `facesim profile`. A shape
 file has a table [[shape]] each: strategy, workers, ps, ps_hosts, gbps, model, batch, image_size, host_cpus.
@@ -27,11 +28,10 @@ import json
 import math
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -46,12 +46,14 @@ from benchmarks.dilation import (
     epochs_for,
     errors_of,
     forecast_of,
+    forecast_with_cpu_of,
     measured,
     profile_file,
     shapes_of,
     speed_of,
     stamp,
 )
+from benchmarks.dilation_report import disturbances_of, summary, table
 from benchmarks.namespaces import Namespaces, why_not
 from cluster.containers.engine import EngineError, capacity
 from facesim.forecast.profile_data import Profile
@@ -61,17 +63,8 @@ from facesim.study.runner import run_study
 from facesim.util.errors import FacesimError, InputError
 from facesim.util.files import write_json, write_text
 
-#: By how much hosts may become faster or slower during a run that tells how right its forecast was.
-_STEADY = 0.07
 #: How often a shape is forecast and run in one round, at the most, for hosts that stay as fast.
 _ATTEMPTS = 3
-
-_FIGURES = {
-    "updates_per_s": "updates/s",
-    "training_s": "training",
-    "wire_bytes_per_update": "bytes an update",
-    "staleness": "staleness",
-}
 
 
 @dataclass(frozen=True)
@@ -202,7 +195,9 @@ def judge(shape: DilatedShape, profile: Profile, round_: int, setting: Setting) 
         file = setting.output / "forecasts" / f"{name}.json"
         foresee(shape, profile, epochs, speed, file)
         run = play(shape, setting.data, epochs, setting.output / "runs", setting.played)
-        return result_of(shape, round_, json.loads(file.read_text(encoding="utf-8")), run)
+        found = result_of(shape, round_, json.loads(file.read_text(encoding="utf-8")), run)
+        told = forecast_with_cpu_of(run, shape, profile, epochs)
+        return found | {"error_with_cpu": told and errors_of(told, measured(run).figures).updates_per_s}
 
     attempts = attempts_at(shape, profile, setting, f"{shape.name}-{round_}", once)
     kept = [{name: each[name] for name in ("run", "speed_change", "errors")} for each in attempts]
@@ -255,13 +250,6 @@ def steadiest(attempts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return min(attempts, key=lambda each: (bool(each["measured"]["disturbances"]), abs(each["speed_change"])))
 
 
-def disturbances_of(result: dict[str, Any]) -> list[str]:
-    """Why a result tells little of how right its forecast was; empty if nothing disturbed it."""
-    change = result.get("speed_change", 0.0)
-    became = [f"its hosts became {abs(change):.0%} {'faster' if change > 0 else 'slower'}".replace("%", " %")]
-    return [*result["measured"]["disturbances"], *(became if abs(change) > _STEADY else [])]
-
-
 def result_of(shape: DilatedShape, round_: int, foreseen: dict[str, Any], run: Run) -> dict[str, Any]:
     """Forecast against measured.
 
@@ -286,98 +274,6 @@ def result_of(shape: DilatedShape, round_: int, foreseen: dict[str, Any], run: R
         "measured": figures.to_dict(),
         "errors": asdict(errors_of(Figures(**foreseen["forecast"]), figures.figures)),
     }
-
-
-def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """Errors by shape (of several rounds the median, and the least and the most), their means and the worst, and how
-    many shapes were disturbed: in every round, else those rounds are left out.
-    """
-    names = list(dict.fromkeys(result["name"] for result in results))
-    rows, sizes = [], {name: [] for name in _FIGURES}
-    for name in names:
-        of_shape = [result for result in results if result["name"] == name]
-        same_name = [result for result in of_shape if not disturbances_of(result)] or of_shape
-        errors, spread = {}, {}
-        for figure in _FIGURES:
-            values = [result["errors"][figure] for result in same_name if result["errors"][figure] is not None]
-            errors[figure] = statistics.median(values) if values else None
-            spread[figure] = (min(values), max(values)) if values else None
-            if values:
-                sizes[figure].append(abs(errors[figure]))
-        rows.append(
-            {
-                "name": name,
-                "rounds": len(same_name),
-                "bound": same_name[-1]["bound"],
-                "cpu_factor": same_name[-1]["measured"]["cpu_factor"],
-                "forecast": _medians([result["forecast"] for result in same_name]),
-                "measured": _medians([result["measured"]["figures"] for result in same_name]),
-                "errors": errors,
-                "spread": spread,
-                "inside_interval": _inside(same_name),
-                "disturbances": sorted({text for result in same_name for text in disturbances_of(result)}),
-            }
-        )
-    return {
-        "shapes": rows,
-        "mean": {name: statistics.fmean(each) if each else None for name, each in sizes.items()},
-        "worst": {name: max(each) if each else None for name, each in sizes.items()},
-        "disturbed": sum(bool(row["disturbances"]) for row in rows),
-    }
-
-
-def _medians(rounds: list[dict[str, float | None]]) -> dict[str, float | None]:
-    known = {name: [each[name] for each in rounds if each[name] is not None] for name in rounds[0]}
-    return {name: statistics.median(values) if values else None for name, values in known.items()}
-
-
-def _inside(results: list[dict[str, Any]]) -> bool | None:
-    """Whether the training time that was measured lies in the forecast's 80 % interval."""
-    lines = [
-        abs(math.log(1 + result["errors"]["training_s"])) <= math.log(1 + result["half_width"])
-        for result in results
-        if result["errors"]["training_s"] is not None
-    ]
-    return sum(lines) * 2 > len(lines) if lines else None
-
-
-def table(report: dict[str, Any]) -> Iterator[str]:
-    """The report as a table in Markdown."""
-    yield "| shape | bound | factor | updates/s: forecast, measured | error | training | bytes | stale | disturbed |"
-    yield "|---|---|---|---|---|---|---|---|---|"
-    for row in report["shapes"]:
-        predicted, was, errors = row["forecast"], row["measured"], row["errors"]
-        speeds = ", ".join(_number(each["updates_per_s"]) for each in (predicted, was))
-        yield (
-            f"| {row['name']} | {row['bound']} | {row['cpu_factor']:.3g} | {speeds} | "
-            f"{_percent(errors['updates_per_s'])}{_spread(row)} | {_percent(errors['training_s'])} | "
-            f"{_percent(errors['wire_bytes_per_update'])} | {_updates(errors['staleness'])} | "
-            f"{'; '.join(row['disturbances']) or 'no'} |"
-        )
-    for name in ("mean", "worst"):
-        of = report[name]
-        yield (
-            f"| **{name}** | | | | {_percent(of['updates_per_s'], '')} | {_percent(of['training_s'], '')} | "
-            f"{_percent(of['wire_bytes_per_update'], '')} | {_updates(of['staleness'], '')} | "
-            f"{report['disturbed']} of {len(report['shapes'])} |"
-        )
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
-
-
-def _spread(row: dict[str, Any]) -> str:
-    least_most = row["spread"]["updates_per_s"]
-    return f" ({', '.join(map(_percent, least_most))})" if least_most and row["rounds"] > 1 else ""
-
-
-def _percent(value: float | None, sign: str = "+") -> str:
-    return "-" if value is None else f"{100 * value:{sign}.1f} %"
-
-
-def _updates(value: float | None, sign: str = "+") -> str:
-    return "-" if value is None else f"{value:{sign}.2f}"
 
 
 @click.command()

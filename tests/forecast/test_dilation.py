@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import forecast_docker, namespaces
+from benchmarks import dilation, forecast_docker, namespaces
 from benchmarks.dilation import (
     DEFAULT_SHAPES,
     DilatedShape,
@@ -20,6 +20,7 @@ from benchmarks.dilation import (
     epochs_for,
     errors_of,
     forecast_of,
+    forecast_with_cpu_of,
     host_of,
     measured,
     shapes_of,
@@ -166,6 +167,17 @@ def test_a_run_tells_what_each_role_needs_of_a_processor(run):
     assert cpu_s_per_update(run) == pytest.approx({"chief": 0.01, "worker": 0.06}, rel=0.1)
 
 
+def test_a_forecast_that_is_told_what_tasks_needed_is_that_of_a_profile_which_needs_as_much(profile, run, monkeypatch):
+    of_profile = profile.cpu_s_per_update | {"worker": profile.undivided_worker_cpu_s}
+    twice = {role: 2 * cpu_s for role, cpu_s in of_profile.items()}
+    monkeypatch.setattr(dilation, "cpu_s_per_update", lambda _: dict(twice))
+
+    told = forecast_with_cpu_of(run, SHAPE, profile, epochs=3)
+
+    assert told == forecast_of(SHAPE, profile, 3, speed=0.5)[1]
+    assert forecast_with_cpu_of(run, SHAPE.model_copy(update={"strategy": "ps-sync"}), profile, epochs=3) is None
+
+
 def test_a_profile_that_one_host_corrects_says_of_one_host_what_that_showed(profile):
     needs = {"chief": 0.012, "ps": 0.02, "worker": 0.09}
 
@@ -220,7 +232,7 @@ def test_of_several_rounds_the_middle_one_counts_and_the_table_has_how_far_apart
     assert row["forecast"]["updates_per_s"] == 8.4
     assert report["mean"]["updates_per_s"] == pytest.approx(0.05)
     assert row["spread"]["updates_per_s"] == pytest.approx((-0.1, 0.5))
-    assert any("8.40, 8.00 | +5.0 % (-10.0 %, +50.0 %)" in line for line in forecast_docker.table(report))
+    assert any("8.40, 8.00 | +5.0 % (-10.0 %, +50.0 %) | - |" in line for line in forecast_docker.table(report))
 
 
 def test_a_shape_is_played_again_whose_hosts_became_faster_or_slower_meanwhile(monkeypatch, tmp_path, run):
@@ -239,12 +251,14 @@ def test_a_shape_is_played_again_whose_hosts_became_faster_or_slower_meanwhile(m
     monkeypatch.setattr(forecast_docker, "foresee", foresee)
     monkeypatch.setattr(forecast_docker, "play", lambda *_: run)
     monkeypatch.setattr(forecast_docker, "profile_of_one_host", lambda shape, profile, *_: profile)
+    monkeypatch.setattr(forecast_docker, "forecast_with_cpu_of", lambda *_: Figures(8.4, 9.0, 1.0e6, 1.2))
     quiet = replace(measured(run), disturbances=())
     monkeypatch.setattr(forecast_docker, "measured", lambda _: quiet)
 
     result = forecast_docker.judge(SHAPE, profile, 1, forecast_docker.Setting("rendered", 1.0, tmp_path, "docker", 2.0))
 
     assert made == [1.0, 1.3]  # each forecast with what was found just before
+    assert result["error_with_cpu"] == pytest.approx(0.05)
     assert result["attempt"] == 2 and result["speed_change"] == pytest.approx(1.35 / 1.3 - 1)
     assert [each["speed_change"] for each in result["attempts"]] == pytest.approx([0.3, 1.35 / 1.3 - 1])
 
