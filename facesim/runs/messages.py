@@ -147,7 +147,7 @@ def _(event: events.OutOfReach) -> str:
         "checkpoints": "the job's old checkpoints cannot be removed",
         "results": "the job's results cannot be downloaded yet",
         "stop": "the job cannot be stopped yet",
-    }.get(event.what or "", "the job is out of reach, and continues")
+    }.get(event.what or "", "the job is out of reach, which does not stop it")
     return f"{what}: {event.why}"
 
 
