@@ -296,7 +296,7 @@ def _wire_bytes(run: Run, job: Job, result: Result) -> float | None:
     """
     samples = samples_in(run.metrics)
     counted = samples[samples["source"] == "sockets"]
-    made = samples[(samples["source"] == "training") & (samples["role"] == "chief") & (samples["name"] == "updates")]
+    made = _updates_made(samples)
     if counted.empty or made.empty:
         return None
     # The first step is compiled for seconds, in which nothing is sent.
@@ -371,9 +371,8 @@ def speed_of(run: Run, shape: DilatedShape, profile: Profile) -> float:
 def cpu_s_per_update(run: Run) -> dict[str, float]:
     """CPU-seconds of the tasks of each role for an update, once a run has come into its stride."""
     samples = samples_in(run.metrics)
-    made = samples[(samples["source"] == "training") & (samples["role"] == "chief") & (samples["name"] == "updates")]
-    made = made.sort_values("time_unix_s")
-    first_unix_s, last_unix_s = made["time_unix_s"].iloc[[0, -1]]
+    made = _updates_made(samples)
+    first_unix_s, last_unix_s = made["time_unix_s"].min(), made["time_unix_s"].max()
     span = first_unix_s + (last_unix_s - first_unix_s) * _IN_STRIDE, last_unix_s
 
     def grown(of_one: pandas.DataFrame) -> float:
@@ -386,34 +385,28 @@ def cpu_s_per_update(run: Run) -> dict[str, float]:
     return {role: cpu_s / grown(made) for role, cpu_s in used.items()}
 
 
-def as_on_one_host(profile: Profile, cpu_s: Mapping[str, float], speed: float) -> Profile:
-    """The profile with what chief, server and worker need of a processor when one host has all three: `cpu_s` of each
-    role for an update, on a host that computes `speed` times as fast as the profile's machine.
+def _updates_made(samples: pandas.DataFrame) -> pandas.DataFrame:
+    """What the chief recorded of how many updates there were."""
+    return samples[(samples["source"] == "training") & (samples["role"] == "chief") & (samples["name"] == "updates")]
+
+
+def with_cpu_s(profile: Profile, cpu_s: Mapping[str, float], speed: float) -> Profile:
+    """The profile with what chief, server and worker were seen to need of a processor at the same time: `cpu_s` of each
+    role for an update, on hosts that compute `speed` times as fast as the profile's machine.
 
     The profile measures them one after another, on a machine that may not always be as fast.
     """
-    chief, server, worker = (
-        cpu_s[role] * speed / before_s
-        for role, before_s in (
-            ("chief", profile.cpu_s_per_update["chief"]),
-            ("ps", profile.cpu_s_per_update["ps"]),
-            ("worker", profile.undivided_worker_cpu_s),
-        )
-    )
     served, of_roles = profile.served, profile.cpu_s_per_update
+    known_s = {**of_roles, "worker": profile.undivided_worker_cpu_s}
+    more = {role: cpu_s[role] * speed / known_s[role] for role in ("chief", "ps", "worker")}
     seconds = ("update_s", "message_s", "byte_s", "saturation_s")
+    of_server = {name: value * more["ps"] for name in seconds if (value := getattr(served, name)) is not None}
     return profile.model_copy(
         update={
-            "server": served.model_copy(
-                update={name: value * server for name in seconds if (value := getattr(served, name)) is not None}
-            ),
-            "dispatch_s": profile.dispatch_s * chief,
-            "cpu_s_per_update": {
-                "chief": of_roles["chief"] * chief,
-                "ps": of_roles["ps"] * server,
-                "worker": of_roles["worker"] * worker,
-            },
-            "worker_cpu_s": profile.undivided_worker_cpu_s * worker,
+            "server": served.model_copy(update=of_server),
+            "dispatch_s": profile.dispatch_s * more["chief"],
+            "cpu_s_per_update": {role: of_roles[role] * times for role, times in more.items()},
+            "worker_cpu_s": profile.undivided_worker_cpu_s * more["worker"],
         }
     )
 
@@ -427,7 +420,7 @@ def forecast_with_cpu_of(run: Run, shape: DilatedShape, profile: Profile, epochs
     cpu_s = cpu_s_per_update(run)
     cpu_s["ps"] *= profile.servers_cpu_s(1) / profile.servers_cpu_s(shape.ps)
     speed = profile.undivided_worker_cpu_s / cpu_s["worker"]
-    return forecast_of(shape, as_on_one_host(profile, cpu_s, speed), epochs, speed)[1]
+    return forecast_of(shape, with_cpu_s(profile, cpu_s, speed), epochs, speed)[1]
 
 
 def epochs_for(shape: DilatedShape, profile: Profile, seconds: float, cpus: float) -> int:

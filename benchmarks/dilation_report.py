@@ -5,17 +5,15 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from typing import Any
+
+from benchmarks.dilation import Figures
 
 #: By how much hosts may become faster or slower during a run that tells how right its forecast was.
 _STEADY = 0.07
 
-_FIGURES = {
-    "updates_per_s": "updates/s",
-    "training_s": "training",
-    "wire_bytes_per_update": "bytes an update",
-    "staleness": "staleness",
-}
+_FIGURES = tuple(field.name for field in fields(Figures))
 
 
 def disturbances_of(result: dict[str, Any]) -> list[str]:

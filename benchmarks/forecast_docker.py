@@ -41,7 +41,6 @@ import click
 from benchmarks.dilation import (
     DilatedShape,
     Figures,
-    as_on_one_host,
     cpu_s_per_update,
     epochs_for,
     errors_of,
@@ -52,6 +51,7 @@ from benchmarks.dilation import (
     shapes_of,
     speed_of,
     stamp,
+    with_cpu_s,
 )
 from benchmarks.dilation_report import disturbances_of, summary, table
 from benchmarks.namespaces import Namespaces, why_not
@@ -197,7 +197,9 @@ def judge(shape: DilatedShape, profile: Profile, round_: int, setting: Setting) 
         run = play(shape, setting.data, epochs, setting.output / "runs", setting.played)
         found = result_of(shape, round_, json.loads(file.read_text(encoding="utf-8")), run)
         told = forecast_with_cpu_of(run, shape, profile, epochs)
-        return found | {"error_with_cpu": told and errors_of(told, measured(run).figures).updates_per_s}
+        return found | {
+            "error_with_cpu": told and errors_of(told, Figures(**found["measured"]["figures"])).updates_per_s
+        }
 
     attempts = attempts_at(shape, profile, setting, f"{shape.name}-{round_}", once)
     kept = [{name: each[name] for name in ("run", "speed_change", "errors")} for each in attempts]
@@ -220,7 +222,7 @@ def profile_of_one_host(shape: DilatedShape, profile: Profile, round_: int, sett
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, steadiest(attempts_at(one, profile, setting, f"one-host-{name}", once)))
     seen = json.loads(file.read_text(encoding="utf-8"))
-    return as_on_one_host(profile, seen["cpu_s"], seen["speed"])
+    return with_cpu_s(profile, seen["cpu_s"], seen["speed"])
 
 
 def attempts_at(

@@ -19,9 +19,6 @@ SHOWN = 12
 #: How rows are marked that are extrapolated.
 _BEYOND = "beyond"
 
-#: From so many times on what is paid differs.
-_SAME = 1.05
-
 
 class TableRow(NamedTuple):
     """A row of the table, as text."""
@@ -242,7 +239,7 @@ def _against(row: Row, other: Row) -> str:
     money = ""
     if other.forecast.cost_usd:
         ratio = row.forecast.cost_usd / other.forecast.cost_usd
-        money = f"{_times(ratio)} the money" if ratio >= _SAME else "nearly the same money"
+        money = f"{_times(ratio)} the money" if ratio >= 1 + FLAT else "nearly the same money"
     surely = "" if row.forecast.high_s < other.forecast.low_s else ", though the intervals overlap"
     much = f"{_times(faster)} as fast" if faster >= 1 + FLAT else f"less than {100 * FLAT:.0f} % faster"
     return much + (f", for {money}" if money else "") + surely

@@ -15,7 +15,6 @@ from benchmarks.dilation import (
     DEFAULT_SHAPES,
     DilatedShape,
     Figures,
-    as_on_one_host,
     cpu_s_per_update,
     epochs_for,
     errors_of,
@@ -25,6 +24,7 @@ from benchmarks.dilation import (
     measured,
     shapes_of,
     speed_of,
+    with_cpu_s,
 )
 from facesim.metrics.files import SampleWriter
 from facesim.runs.directory import Run
@@ -181,7 +181,7 @@ def test_a_forecast_that_is_told_what_tasks_needed_is_that_of_a_profile_which_ne
 def test_a_profile_that_one_host_corrects_says_of_one_host_what_that_showed(profile):
     needs = {"chief": 0.012, "ps": 0.02, "worker": 0.09}
 
-    corrected = as_on_one_host(profile, needs, speed=0.5)
+    corrected = with_cpu_s(profile, needs, speed=0.5)
 
     assert corrected.cpu_s_per_update["chief"] == pytest.approx(0.006)
     assert corrected.cpu_s_per_update["ps"] == pytest.approx(0.01)
