@@ -139,16 +139,23 @@ def _embeddable(svg: str, name: str, title: str, tips: Sequence[str]) -> str:
 
 #: So many letters fit in a line above the axes.
 _LINE_LETTERS = 48
+#: How high a line is, and how many of them a plot's height has room for.
+_LINE_IN, _LINES = 0.24, 3
 
 
 def legend(axes: Axes) -> None:
-    """Above the axes, where no curve is; as many names beside each other as fit, and long ones over several lines."""
+    """Above the axes, where no curve is; as many names beside each other as fit, and long ones over several lines. Of
+    many lines a plot becomes higher, so that its axes do not become flat.
+    """
     handles, labels = axes.get_legend_handles_labels()
     if labels:
         across = max(1, min(4, _LINE_LETTERS // (max(map(len, labels)) + 5)))
+        names = [textwrap.fill(label, _LINE_LETTERS) for label in labels]
+        lines = sum(name.count("\n") + 1 for name in names) / across
+        axes.figure.set_figheight(axes.figure.get_figheight() + _LINE_IN * max(0, lines - _LINES))
         axes.legend(
             handles,
-            [textwrap.fill(label, _LINE_LETTERS) for label in labels],
+            names,
             loc="lower left",
             bbox_to_anchor=(0, 1.0),
             ncols=across,
