@@ -35,7 +35,8 @@ def dropout(inputs: tf.Tensor, rate: float, noise_shape: Any = None, seed: Any =
     shape = tf.convert_to_tensor(random._get_concrete_noise_shape(inputs, noise_shape))
     drawn = _drawn(shape, tf.uint8 if levels == 2**8 else tf.uint16, random._cast_seed(random.draw_seed(seed)))
     kept = tf.cast(drawn >= tf.constant(dropped, drawn.dtype), inputs.dtype)
-    outputs = inputs * kept * tf.constant(levels / (levels - dropped), inputs.dtype)
+    # One product with the inputs has one for its gradient, and two would have two.
+    outputs = inputs * (kept * tf.constant(levels / (levels - dropped), inputs.dtype))
     return tf.ensure_shape(outputs, inputs.shape)
 
 
