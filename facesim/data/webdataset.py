@@ -35,6 +35,7 @@ from facesim.data.walk import IMAGE_SUFFIXES, system_name
 from facesim.util.errors import InputError
 from facesim.util.files import open_regular, why_unread
 from facesim.util.unused import Tally, printable
+from facesim.util.words import count_text
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 
@@ -237,8 +238,8 @@ def _one_a_sample(images: Sequence[_Image], named: str | None, path: Path, tally
     if several:
         fields = [image.field for image in images if (image.file, image.sample) == several[0]]
         raise InputError(
-            f"{path}: {len(several):,} samples have several images, such as {printable(several[0][1])}: "
-            f"{', '.join(fields)}. Name the one to read with --image-feature."
+            f"{path}: {count_text(len(several), 'sample has', 'samples have')} several images, such as "
+            f"{printable(several[0][1])}: {', '.join(fields)}. Name the one to read with --image-feature."
         )
     return list(images)
 

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 from facesim.backends.training_job import USUAL_RUN_S
 from facesim.planning.explain import bound_in_words
 from facesim.planning.notes import usual_limit
-from facesim.planning.quantities import dollars_text, several, time_text
+from facesim.planning.quantities import dollars_text, time_text
 from facesim.planning.search import FLAT, Plan, Row, Wanted, clustered
 from facesim.spec.shape import MOST_WORKERS
 from facesim.spec.strategies import STRATEGIES
+from facesim.util.words import count_text
 
 #: More rows than these are for `--all` and for JSON.
 SHOWN = 12
@@ -207,7 +208,9 @@ def _row_json(row: Row, on_front: bool) -> dict[str, Any]:
 
 
 def _nothing_keeps_it(plan: Plan) -> list[str]:
-    sentences = [f"Nothing of {several(len(plan.rows), 'shape')} keeps {plan.wanted} at the bad end of its interval."]
+    sentences = [
+        f"Nothing of {count_text(len(plan.rows), 'shape')} keeps {plan.wanted} at the bad end of its interval."
+    ]
     if plan.wanted.min_accuracy is not None and all(row.accuracy is None for row in plan.rows):
         here = "--replay 3 finds it here, in one process; or " if plan.replayable else ""
         sentences.append(

@@ -131,11 +131,6 @@ def time_text(value_s: float) -> str:
     return f"{days} d" + (f" {hours} h" if hours else "")
 
 
-def several(count: int, what: str) -> str:
-    """`1 epoch`, `2,000 updates`."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
-
-
 def exact_time_text(value_s: float) -> str:
     """`11 min 30 s`, `1 d 12 h`: a duration that was asked for, as it was."""
     parts, left_s = [], round(value_s, 6)

@@ -21,6 +21,7 @@ from facesim.recognition.protocols import Verification, closed_set, identificati
 from facesim.recognition.verification_set import read_verification_set
 from facesim.util.errors import InputError
 from facesim.util.unused import printable
+from facesim.util.words import count_text
 
 #: Whether images, by their digests, or people, by their names, were trained on (`facesim.recognition.seen`).
 Seen = Callable[[Iterable[bytes], Sequence[str] | None], bool | None]
@@ -46,8 +47,8 @@ def assess_own(
     """
     if len(data.names) != embedder.identities:
         raise InputError(
-            f"the model was trained on {embedder.identities} identities and {data.name} now has {len(data.names)}; "
-            f"name other people's images as DATA to recognise them by their embeddings"
+            f"the model was trained on {count_text(embedder.identities, 'identity')} and {data.name} now has "
+            f"{len(data.names)}; name other people's images as DATA to recognise them by their embeddings"
         )
     gallery, probes = data.split(embedder.experiment.data_spec)
     embeddings, labels = embedder.embed(data.images), data.labels

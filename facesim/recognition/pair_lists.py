@@ -18,6 +18,7 @@ from facesim.recognition.pairs import FOLDS, Pairs, files_called, find_lfw_image
 from facesim.util.errors import InputError
 from facesim.util.files import read_text, why_unread
 from facesim.util.unused import printable
+from facesim.util.words import count_text
 
 _COLUMNS = ("first", "second", "same")
 _SAME = {
@@ -110,7 +111,7 @@ def _two_lines_a_pair(path: Path, folder: Path) -> tuple[list[Path], Pairs, int]
             )
         listed.append((file_of.get(name.strip(), folder / name.strip()), bool(int(number))))
     if len(listed) % 2:
-        raise InputError(f"{path} has {len(listed):,} lines, and a pair has two; get the file again")
+        raise InputError(f"{path} has {count_text(len(listed), 'line')}, and a pair has two; get the file again")
     rows = [(one[0], other[0], one[1], 0) for one, other in zip(listed[::2], listed[1::2])]
     files, pairs = _indexed(rows, path)
     return files, pairs, len({file.stem.rpartition("_")[0] for file in files})
@@ -210,8 +211,9 @@ def _indexed(rows: list[tuple[Path, Path, bool, int]], source: Path) -> tuple[li
     missing = [file for file in index if not file.is_file()]
     if missing:
         raise InputError(
-            f"{printable(str(source))} names {len(index):,} images and {len(missing):,} of them are missing, such as "
-            f"{printable(str(missing[0]))}; give the folder that its paths begin in as DATA"
+            f"{printable(str(source))} names {count_text(len(index), 'image')} and "
+            f"{count_text(len(missing), 'of them is', 'of them are')} missing, such as {printable(str(missing[0]))}; "
+            "give the folder that its paths begin in as DATA"
         )
     first, second, same, fold = zip(*rows)
     sides = (np.array([index[file] for file in side]) for side in (first, second))

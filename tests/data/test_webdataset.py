@@ -194,7 +194,7 @@ def test_what_claims_to_be_huge_is_not_unpacked(ready, tmp_path):
     ("members", "options", "message"),
     [
         ({"a.txt": b"3"}, {}, "faces.tar holds no images"),
-        ({"a.png": png(0)}, {}, "faces.tar: 1 of 1 images lie in no identity's folder"),
+        ({"a.png": png(0)}, {}, "faces.tar: 1 of 1 image lies in no identity's folder"),
         ({"a.png": png(0), "a.json": b"[1]"}, {}, "a.json is JSON of type list"),
         ({"a.png": png(0), "a.json": b"{"}, {}, "a.json cannot be read as JSON"),
         ({"a.png": png(0), "a.txt": b"\xff"}, {}, "a.txt cannot be read as UTF-8"),

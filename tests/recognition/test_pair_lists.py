@@ -103,7 +103,7 @@ def test_a_table_of_pairs_with_folds_or_without(pair_table, tmp_path):
         (["0.png,1.png,1"], "a,b,same", "has the columns a, b, same; first, second, same are needed"),
         (["0.png,1.png,maybe"], "first,second,same", "line 2: .* same is 'maybe'"),
         (["0.png,,1"], "first,second,same", "line 2: first and second must be paths"),
-        (["0.png,9.png,1"], "first,second,same", "names 2 images and 1 of them are missing, such as .*9.png"),
+        (["0.png,9.png,1"], "first,second,same", "names 2 images and 1 of them is missing, such as .*9.png"),
         ([], "first,second,same", "names no pairs"),
         (["0.png,1.png,1,a", "2.png,3.png,0,"], "first,second,same,fold", "line 3: fold is empty, and other lines"),
         (["0.png,1.png,1", "1.png,0.png,no"], "first,second,same", "of .*/faces/1.png and .*/faces/0.png both that"),
@@ -137,10 +137,10 @@ def test_calfw_s_and_cplfw_s_lists_of_two_lines_a_pair(calfw, tmp_path):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (["Ana_0001.jpg 1"], "has 1 lines, and a pair has two"),
+        (["Ana_0001.jpg 1"], "has 1 line, and a pair has two"),
         (["Ana_0001.jpg 1", "Ana_0002.jpg 0"], "line 2: 'Ana_0002.jpg 0' is not an image and a number"),
         (["Ana_0001.jpg 1", "Ana_0002.jpg"], "line 2"),
-        (["Ana_0001.jpg 1", "Cy_0001.jpg 1"], "1 of them are missing, such as .*Cy_0001.jpg"),
+        (["Ana_0001.jpg 1", "Cy_0001.jpg 1"], "1 of them is missing, such as .*Cy_0001.jpg"),
     ],
 )
 def test_damaged_lists_of_two_lines_a_pair(calfw, lines, message):
