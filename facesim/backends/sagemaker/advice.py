@@ -24,6 +24,10 @@ class RefusedError(AwsError):
     """AWS finds the request itself wrong, such as a name that it does not know: it will be no better the next time."""
 
 
+class UnknownJobError(RefusedError):
+    """The account has no such job in this region."""
+
+
 class DeniedError(InputError):
     """The credentials are good, but do not allow what was asked."""
 
