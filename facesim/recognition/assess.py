@@ -104,18 +104,13 @@ def assess_pairs(
     listed = find_pairs(path, folder)
     images = embedder.read(listed.files)
     embeddings = embedder.embed(images)
-    trials = listed.trials
-    itself = len(listed.pairs.same) - len(trials.same)
-    notes = [
-        *(["cut into folds in which a person can be in several"] if listed.cut else []),
-        *([f"without {itself:,} of an image with itself"] if itself else []),
-    ]
+    notes = [*(["cut into folds in which a person can be in several"] if listed.cut else []), *listed.left_out]
     return {
         "data": printable(str(folder if folder.name not in ("", "..") else folder.resolve())),  # `.` says not which
         "source": tuple(printable(os.path.realpath(each)) for each in (folder, path)),
         "pairs": printable(", ".join([path.name, *notes])),
         **({} if listed.people is None else {"people": listed.people}),
-        "verification": _verification(embeddings, trials, fars),
+        "verification": _verification(embeddings, listed.trials, fars),
         "identities_seen_in_training": seen(digests_of(images), None),
     }
 

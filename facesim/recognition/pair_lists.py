@@ -49,9 +49,29 @@ class PairList(NamedTuple):
 
     @property
     def trials(self) -> Pairs:
-        """The pairs without those of an image with itself, which any model gets right."""
-        two = self.pairs.first != self.pairs.second
-        return Pairs(*(column[two] for column in self.pairs))
+        """The pairs without those of an image with itself, which any model gets right, and each once."""
+        return Pairs(*(column[self._of_two & self._new] for column in self.pairs))
+
+    @property
+    def left_out(self) -> list[str]:
+        """Which pairs are no trials, in words."""
+        itself, again = np.sum(~self._of_two), np.sum(self._of_two & ~self._new)
+        return [
+            *([f"without {itself:,} of an image with itself"] if itself else []),
+            *([f"without {count_text(again, 'that repeats another', 'that repeat others')}"] if again else []),
+        ]
+
+    @property
+    def _of_two(self) -> np.ndarray:
+        return self.pairs.first != self.pairs.second
+
+    @property
+    def _new(self) -> np.ndarray:
+        """Whether no pair before is of the same two images, in either order, bool (n,)."""
+        images = np.sort(np.stack([self.pairs.first, self.pairs.second], axis=1), axis=1)
+        new = np.zeros(len(images), bool)
+        new[np.unique(images, axis=0, return_index=True)[1]] = True
+        return new
 
 
 def find_pairs(path: Path, folder: Path) -> PairList:

@@ -191,6 +191,16 @@ def test_an_image_beside_itself_is_no_trial(pair_table, tmp_path):
     assert find_pairs(tmp_path / "pairs.txt", tmp_path / "faces").trials.same.tolist() == [False, False]
 
 
+def test_a_pair_that_is_listed_twice_is_one_trial(pair_table):
+    """In either order; the first is kept, with its fold."""
+    listed = pair_table(["0.png,1.png,1", "2.png,3.png,0", "1.png,0.png,1", "3.png,./2.png,0", "1.png,1.png,1"])
+
+    assert listed.trials.first.tolist() == listed.pairs.first[:2].tolist()
+    assert listed.trials.fold.tolist() == listed.pairs.fold[:2].tolist()
+    assert listed.left_out == ["without 1 of an image with itself", "without 2 that repeat others"]
+    assert pair_table(["0.png,1.png,1", "2.png,3.png,0"]).left_out == []
+
+
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\t\r\n"])
 @pytest.mark.parametrize(("listed", "stored"), [("NFC", "NFD"), ("NFD", "NFC")])
