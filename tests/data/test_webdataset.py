@@ -210,6 +210,16 @@ def test_what_is_not_clear_is_refused(ready, packed, members, options, message):
         ready(packed(members), **options)
 
 
+def test_a_table_among_folders_of_people_is_not_read_and_that_is_told(ready, packed):
+    members = {f"{person}/{number}.png": png(number) for person in ("Ana", "Bo") for number in range(2)}
+
+    data = ready(packed(members | {"labels.csv": b"path,label\n0.png,Ana\n"}))
+
+    assert [one.reason for one in data.unused] == [
+        "a table (.csv), which is not read in an archive: unpack it, and give the table itself"
+    ]
+
+
 def test_names_that_differ_in_capitals_alone_are_two_images(ready, packed):
     members = {f"{person}/{name}": png(len(name)) for person in ("Ana", "Bo") for name in ("1.JPG", "1.jpg", "22.png")}
 
