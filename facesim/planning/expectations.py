@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from facesim.data.unseen import UnseenData
 from facesim.planning.quantities import dollars_text, time_text
 from facesim.util.errors import InputError
-from facesim.util.words import count_text
 
 if TYPE_CHECKING:
     from facesim.forecast.model import Forecast
@@ -46,8 +45,7 @@ def forecast_lines(jobs: Sequence[Job], inputs: Sequence[Inputs]) -> list[str]:
     if with_forecast > 1:
         which = f"all {paid}" if with_forecast == paid else f"{with_forecast} of {paid}"
         lines[
-            f"forecast of {count_text(which, 'job')}: {dollars_text(total_usd)} ({dollars_text(low_usd)} to "
-            f"{dollars_text(high_usd)})"
+            f"forecast of {which} jobs: {dollars_text(total_usd)} ({dollars_text(low_usd)} to {dollars_text(high_usd)})"
         ] = None
     return list(lines)
 
