@@ -127,6 +127,8 @@ def notes(plan: Plan) -> Iterator[tuple[str, str]]:
     named = named_rows(plan)
     for flat in plan.flats_of((*named, *plan.steps)):
         yield "enough", str(flat)
+    if plan.update_batch < plan.batch:
+        yield "batch", f"{plan.batch:,} is more than there is: an update is made of all {plan.update_batch:,} images"
     assumed = dict.fromkeys(text for row in named for text in row.forecast.assumptions)
     for text in (*plan.notes, *assumed):
         yield "assumed", text
@@ -165,6 +167,7 @@ def to_json(plan: Plan) -> dict[str, Any]:
         "profile": {name: getattr(plan.profile, name) for name in ("model", "framework", "batch", "created")},
         "epochs": plan.epochs,
         "batch": plan.batch,
+        "update_batch": plan.update_batch,
         "wanted": {name: value for name, value in vars(plan.wanted).items() if value is not None},
         "cheapest": place(plan.cheapest),
         "fastest": place(plan.fastest),

@@ -110,22 +110,22 @@ def explain(plan: Plan, row: Row) -> list[Step]:
 
 def _steps(plan: Plan, row: Row) -> Iterator[Step]:
     profile, forecast, shape = plan.profile, row.forecast, row.forecast.shape
-    table = Table(profile, [shape], plan.known, plan.batch)
+    table = Table(profile, [shape], plan.known, plan.update_batch)
     burst = Speeds(table, base=False)
     compute_s, ratio, worker_batch = float(table.compute_s[0]), float(table.ratio[0]), int(table.worker_batch[0])
     here_s = float(profile.step_s(np.array(worker_batch)))
     kind = plan.known[shape.instance_type]
-    yield from _of_computing(profile, shape, plan.batch, worker_batch, here_s, compute_s, ratio, kind)
+    yield from _of_computing(profile, shape, plan.update_batch, worker_batch, here_s, compute_s, ratio, kind)
     if shape.served:
         yield _of_servers(profile, table, shape)
     elif shape.summed:
         yield _of_the_ring(profile, table, shape)
     yield _of_an_update(profile, table, burst, forecast.update_s)
-    updates_an_epoch = count_text(-(-profile.examples // plan.batch), "update")
+    updates_an_epoch = count_text(-(-profile.examples // plan.update_batch), "update")
     yield Step(
         "Updates",
         (
-            f"{count_text(profile.examples, 'example')} / {plan.batch} an update = {updates_an_epoch} an epoch; "
+            f"{count_text(profile.examples, 'example')} / {plan.update_batch} an update = {updates_an_epoch} an epoch; "
             f"times {count_text(plan.epochs, 'epoch')} = {forecast.updates:,}",
         ),
     )

@@ -208,6 +208,11 @@ class Plan:
     spot_risk: SpotRisk = SpotRisk()
     replayable: bool = True
 
+    @property
+    def update_batch(self) -> int:
+        """Examples in an update: the batch, or all that there are."""
+        return update_batch(self.profile, self.batch)
+
     def row(self, shape: ClusterShape) -> Row:
         """The row of a shape, which is forecast now, as the others were, where it is none of the plan's.
 
@@ -387,11 +392,10 @@ def make_plan(
     accuracy_of = accuracies or {}
     rows = [Row(each, accuracy := accuracy_of.get(each.shape), _misses(each, accuracy, wanted)) for each in forecasts]
     rows.sort(key=_by_cost)
-    batch = update_batch(profile, batch)
     return Plan(
         profile,
         epochs,
-        batch,
+        profile.batch if batch is None else batch,
         axes,
         wanted,
         tuple(rows),
