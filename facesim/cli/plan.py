@@ -167,7 +167,7 @@ def plan(
         ps_instance_type=options.pop("ps_instance_type"),
         backup_workers=options.pop("backup_workers"),
         local_steps=options.pop("local_steps"),
-        other_workers=tuple(quantities.workers_on(each, "--other-workers") for each in options.pop("other_workers")),
+        other_workers=quantities.workers_on(options.pop("other_workers"), "--other-workers"),
     )
     made = plan_training(
         axes,

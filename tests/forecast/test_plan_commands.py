@@ -323,6 +323,10 @@ def test_a_profile_says_the_same_as_an_object_and_as_a_file(profile, file, tmp_p
         (["--precision", "bfloat16"], "is of float32, and nothing about bfloat16 follows"),
         (["--region", "mars"], "--region 'mars' is not allowed"),
         (["--other-workers", "ml.m5.xlarge"], "such as ml.m5.xlarge:4"),
+        (
+            ["--other-workers", "ml.m5.xlarge:2", "--other-workers", "ml.m5.xlarge:1"],
+            "--other-workers names ml.m5.xlarge twice, with 2 and with 1: name it once",
+        ),
         (["--other-workers", "ml.m5.xlarge:2"], "need hosts of their own beside workers of several types"),
         (["--explain", "somewhere/else"], "--explain"),
         (["--explain", "single:4w"], "single has no 4 workers; leave that out"),
