@@ -50,7 +50,11 @@ class PairList(NamedTuple):
     @property
     def trials(self) -> Pairs:
         """The pairs without those of an image with itself, which any model gets right, and each once."""
-        return Pairs(*(column[self._of_two & self._new] for column in self.pairs))
+        return Pairs(*(column[self.is_trial] for column in self.pairs))
+
+    @property
+    def is_trial(self) -> np.ndarray:
+        return self._of_two & self._new
 
     @property
     def left_out(self) -> list[str]:
@@ -96,7 +100,8 @@ def find_pairs(path: Path, folder: Path) -> PairList:
         people = len({file.stem.rsplit("_", 1)[0] for file in files})
     _check_agrees(pairs, files, path)
     cut = len(np.unique(pairs.fold)) < 2
-    return PairList(files, pairs._replace(fold=_folds(pairs.same)) if cut else pairs, people, cut)
+    listed = PairList(files, pairs, people, cut)
+    return listed._replace(pairs=pairs._replace(fold=_folds(pairs.same, listed.is_trial))) if cut else listed
 
 
 def _check_agrees(pairs: Pairs, files: list[Path], source: Path) -> None:
@@ -137,11 +142,14 @@ def _two_lines_a_pair(path: Path, folder: Path) -> tuple[list[Path], Pairs, int]
     return files, pairs, len({file.stem.rpartition("_")[0] for file in files})
 
 
-def _folds(same: np.ndarray) -> np.ndarray:
-    """Folds for a list without: as many genuine as impostor pairs in each as in the whole, in the order of the list."""
-    folds = min(FOLDS, int(same.sum()), int((~same).sum()))
+def _folds(same: np.ndarray, is_trial: np.ndarray) -> np.ndarray:
+    """Folds for a list without: as many genuine as impostor trials in each as in the whole, in the order of the list.
+    What is no trial is in the first.
+    """
+    kinds = same & is_trial, ~same & is_trial
+    folds = min(FOLDS, *(int(kind.sum()) for kind in kinds))
     fold = np.zeros(len(same), int)
-    for kind in (same, ~same):
+    for kind in kinds:
         fold[kind] = np.arange(kind.sum()) * folds // max(1, kind.sum())
     return fold
 

@@ -201,6 +201,15 @@ def test_a_pair_that_is_listed_twice_is_one_trial(pair_table):
     assert pair_table(["0.png,1.png,1", "2.png,3.png,0"]).left_out == []
 
 
+def test_a_list_is_cut_into_folds_of_its_trials(pair_table):
+    trials = ["0.png,1.png,1", "0.png,2.png,0", "2.png,3.png,1", "1.png,3.png,0"]
+
+    listed = pair_table([*["0.png,0.png,1", "1.png,0.png,1"] * 4, *trials[1:]])
+
+    assert listed.trials.same.tolist() == [True, False, True, False]
+    assert listed.trials.fold.tolist() == [0, 0, 1, 1]
+
+
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\t\r\n"])
 @pytest.mark.parametrize(("listed", "stored"), [("NFC", "NFD"), ("NFD", "NFC")])
