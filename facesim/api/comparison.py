@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from facesim.api.runs import Run
 from facesim.runs import directory
 from facesim.util.folders import local_path
+from facesim.util.words import count_text
 
 if TYPE_CHECKING:
     import pandas
@@ -82,7 +83,8 @@ class Comparison:
         return file
 
     def __repr__(self) -> str:
-        return f"<facesim.Comparison of {len(self)} runs: {', '.join(row.label for row in self.report.rows)}>"
+        rows = ", ".join(row.label for row in self.report.rows)
+        return f"<facesim.Comparison of {count_text(len(self), 'run')}: {rows}>"
 
     def _repr_html_(self) -> str:
         from facesim.report.notebook import html

@@ -10,6 +10,7 @@ from facesim.api.defaults import OUTPUT
 from facesim.spec.options import as_in_python
 from facesim.util.errors import InputError
 from facesim.util.folders import local_path
+from facesim.util.words import count_text
 
 if TYPE_CHECKING:
     from facesim.forecast.profile_data import Profile
@@ -65,7 +66,7 @@ class Plan:
         return file
 
     def __repr__(self) -> str:
-        return f"<facesim.Plan of {len(self.rows):,} shapes: {self.answer.splitlines()[0]}>"
+        return f"<facesim.Plan of {count_text(len(self.rows), 'shape')}: {self.answer.splitlines()[0]}>"
 
 
 def plan(

@@ -12,6 +12,7 @@ from facesim.spec.options import as_in_python, flag
 from facesim.study.observers import Observer
 from facesim.util.errors import InputError
 from facesim.util.folders import local_path
+from facesim.util.words import count_text
 
 if TYPE_CHECKING:
     import pandas
@@ -73,7 +74,7 @@ class Tuning:
         return file
 
     def __repr__(self) -> str:
-        return f"<facesim.Tuning of {len(self.findings.trials)} trials: {self.best}>"
+        return f"<facesim.Tuning of {count_text(len(self.findings.trials), 'trial')}: {self.best}>"
 
 
 def tune(

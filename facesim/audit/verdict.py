@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import NamedTuple
 
+from facesim.util.words import count_text
+
 TOGETHER, APART, UNKNOWN, SINGLE = "together", "apart", "unknown", "single"
 
 #: A process that never received as much at a time did not exchange gradients or parameters: those of a network of 8,000
@@ -246,7 +248,7 @@ def _steps(ranks: Sequence[Rank], evidence: list[str]) -> bool | None:
 def _steps_of(rank: Rank) -> str:
     if rank.steps is None:
         return "none"
-    return f"{rank.steps:,} on {rank.examples:,} examples" if rank.examples else f"{rank.steps:,}"
+    return f"{rank.steps:,} on {count_text(rank.examples, 'example')}" if rank.examples else f"{rank.steps:,}"
 
 
 def _examples(ranks: Sequence[Rank], evidence: list[str]) -> bool | None:

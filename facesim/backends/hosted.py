@@ -36,6 +36,7 @@ from facesim.spec.frameworks import FRAMEWORKS
 from facesim.spec.job import Job
 from facesim.util.disk import release
 from facesim.util.files import append, write_json
+from facesim.util.words import count_text
 
 #: SageMaker gives 120 s between SIGTERM and SIGKILL. The chief's host saves within the first of these; the others wait
 #: for it, and both leave time for what comes after.
@@ -69,7 +70,9 @@ def plan(contract: Contract) -> HostWork:
     host = contract.current_host
     mine = topology.tasks_on(host)
     if not mine:
-        raise ValueError(f"{host} has nothing to do: {job.strategy.name} has {len(topology.tasks())} tasks")
+        raise ValueError(
+            f"{host} has nothing to do: {job.strategy.name} has {count_text(len(topology.tasks()), 'task')}"
+        )
     run = Run.create(contract.output / host, job)
     run.record("submitted", host=host)
     shutil.copy(contract.root / "input" / "config" / "resourceconfig.json", run.directory)

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, Protocol
 from facesim.spec.spot import Spot
 from facesim.util.errors import InputError
 from facesim.util.files import read_text, why_unread
+from facesim.util.words import count_text
 
 #: What `--spot` alone plays: capacity as `facesim.billing.synthetic` makes it up.
 PACKAGED_TRACE = Path(__file__).with_name("spot_trace.csv")
@@ -140,8 +141,9 @@ def market(spot: Spot | None, hosts: int, seed: int) -> Market:
     record = _trace(file, file.stat().st_mtime_ns if os.path.exists(file) else None)
     if record.most < hosts:
         raise InputError(
-            f"the trace of spot capacity, {spot.trace or 'the packaged one'}, never has the {hosts} hosts that the job "
-            f"needs at once: {record.most} at most; take fewer --workers, or another --spot-trace"
+            f"the trace of spot capacity, {spot.trace or 'the packaged one'}, never has the "
+            f"{count_text(hosts, 'host')} that the job needs at once: {record.most} at most; take fewer --workers, or "
+            "another --spot-trace"
         )
     return _Trace(record, hosts, spot.wait_s, rng)
 

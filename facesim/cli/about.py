@@ -13,6 +13,7 @@ from facesim.cli.quiet import hush_tensorflow
 from facesim.models import HEADS, MODELS
 from facesim.spec.recipes import RECIPES
 from facesim.spec.strategies import STRATEGIES
+from facesim.util.words import count_text
 
 
 @command()
@@ -41,7 +42,8 @@ def models(image_size: int, head: str, identities: int, batch: int, sample_rate:
         figures = f"{needs['parameters']:14,}{needs['flops'] / 1e6:10,.0f}{needs['head_bytes'] / 1e6:10,.1f}"
         echo(f"{name:17}{figures}  {MODELS[name].summary}")
     echo(
-        f"\n{image_size}x{image_size} pixels, {identities:,} identities, {head} head, batch {batch}. FLOPs: an image's"
+        f"\n{image_size}x{image_size} pixels, {count_text(identities, 'identity')}, {head} head, batch {batch}. FLOPs: "
+        "an image's"
     )
     echo("forward pass. Head: its parameters, gradient and Adam's moments, and a batch's logits, in training.\n")
     memory = psutil.virtual_memory().total

@@ -15,6 +15,7 @@ from facesim.cli.output import echo, echo_json
 from facesim.cli.parsing import FilePath, Number, group
 from facesim.cli.quiet import hush_tensorflow
 from facesim.util.errors import doing
+from facesim.util.words import count_text
 
 if TYPE_CHECKING:
     from facesim.data import Description
@@ -148,7 +149,9 @@ def _however_bad(job: Job) -> Job:
 
 
 def _faces_in_lines(faces: Faces) -> list[str]:
-    counts = f"one in {faces.one:,} images, several in {len(faces.several):,}, none in {len(faces.without):,}"
+    counts = (
+        f"one in {count_text(faces.one, 'image')}, several in {len(faces.several):,}, none in {len(faces.without):,}"
+    )
     lines = [f"{'faces':26}{counts}"]
     for what, paths in (("several faces", faces.several), ("no face", faces.without)):
         lines += [f"{what}: {path}" for path in paths[:_SHOWN]]
@@ -197,7 +200,7 @@ def _description(description: Description, sizes: Sizes | None) -> list[str]:
 
 
 def _reasons(count: int) -> str:
-    return "1 reason" if count == 1 else f"{count} reasons"
+    return count_text(count, "reason")
 
 
 def _sizes(sizes: Sizes) -> str:

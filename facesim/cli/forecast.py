@@ -13,6 +13,7 @@ from facesim.cli.parsing import Choice
 from facesim.cli.plan import FILE, OF_THE_EXPERIMENT, measured_profile, profile_for
 from facesim.spec.strategies import STRATEGIES
 from facesim.util.errors import InputError
+from facesim.util.words import count_text
 
 if TYPE_CHECKING:
     from facesim.planning.learning import Learnt
@@ -69,7 +70,7 @@ def forecast(
 
 
 def _print_forecasts(runs: list[Run], as_json: bool) -> None:
-    from facesim.planning.quantities import dollars_text, several, time_text
+    from facesim.planning.quantities import dollars_text, time_text
 
     records = [(run, record) for run in runs if (record := run.forecast()) is not None]
     if as_json:
@@ -94,7 +95,7 @@ def _print_forecasts(runs: list[Run], as_json: bool) -> None:
         )
         echo(f"  phases    {phases}")
         echo(
-            f"  training  {several(record.updates, 'update')} of {1000 * record.update_s:.4g} ms, "
+            f"  training  {count_text(record.updates, 'update')} of {1000 * record.update_s:.4g} ms, "
             f"{record.images_per_s:,.0f} images/s"
         )
         for text in record.assumptions:

@@ -11,6 +11,7 @@ from facesim.cli.completion import data_sets, paths
 from facesim.cli.parsing import Choice, Command, Flag, NumberChoice, OpenChoice, Values
 from facesim.spec.job import options
 from facesim.spec.options import GROUPS, About, Option
+from facesim.util.words import count_text
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -51,7 +52,7 @@ class GroupedCommand(Command):
                     formatter.write_dl(records)
         if hidden:
             formatter.write_paragraph()
-            formatter.write_text(f"{hidden} more options: --help-all")
+            formatter.write_text(f"{count_text(hidden, 'more option')}: --help-all")
 
 
 def _show_all(ctx: click.Context, _: click.Parameter, asked: bool) -> None:

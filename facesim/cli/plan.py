@@ -14,6 +14,7 @@ from facesim.cli.output import echo, echo_json
 from facesim.cli.parsing import Choice, Dollars, FilePath, read_config
 from facesim.planning import TRIED, quantities
 from facesim.spec.strategies import STRATEGIES
+from facesim.util.words import count_text
 
 if TYPE_CHECKING:
     from facesim.forecast.profile_data import Profile
@@ -166,7 +167,7 @@ def plan(
         ps_instance_type=options.pop("ps_instance_type"),
         backup_workers=options.pop("backup_workers"),
         local_steps=options.pop("local_steps"),
-        other_workers=tuple(quantities.workers_on(each, "--other-workers") for each in options.pop("other_workers")),
+        other_workers=quantities.workers_on(options.pop("other_workers"), "--other-workers"),
     )
     made = plan_training(
         axes,
@@ -261,11 +262,11 @@ def _print_plan(made: Plan, everything: bool) -> None:
 
     for sentence in answer(made):
         echo(sentence)
-    images = quantities.several(made.profile.examples, "training image")
+    images = count_text(made.profile.examples, "training image")
     echo(
         f"\n{made.profile.model}, {made.profile.framework}, on {images}, "
-        f"{quantities.several(made.epochs, 'epoch')}, batch {made.batch}: "
-        f"{quantities.several(len(made.rows), 'shape')}. All numbers are forecast; in brackets "
+        f"{count_text(made.epochs, 'epoch')}, batch {made.batch}: "
+        f"{count_text(len(made.rows), 'shape')}. All numbers are forecast; in brackets "
         "the 80 % interval."
     )
     rows = table(made, everything)
@@ -276,7 +277,7 @@ def _print_plan(made: Plan, everything: bool) -> None:
         echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
     left = len(made.rows) - len(rows)
     if left:
-        echo(f"and {quantities.several(left, 'more shape')}: --all prints {'it' if left == 1 else 'them'}")
+        echo(f"and {count_text(left, 'more shape')}: --all prints {'it' if left == 1 else 'them'}")
     echo()
     for topic, text in (*words(rows), *notes(made)):
         echo(f"{topic:12}{text}")

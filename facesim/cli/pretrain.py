@@ -9,6 +9,7 @@ import click
 from facesim.cli.output import echo, echo_json
 from facesim.cli.parsing import FilePath, Number, command
 from facesim.cli.study import observers
+from facesim.util.words import count_text
 
 
 @command()
@@ -29,7 +30,8 @@ def pretrain(out: Path, minutes: float, as_json: bool) -> None:
         return
     plan = record.plan
     echo(
-        f"{out}: {plan.epochs} epochs on {plan.people.count:,} images of {plan.identities:,} rendered people; of those "
-        f"held out {record.held_out_accuracy:.1%} are recognised. How it was made: {out}.json"
+        f"{out}: {count_text(plan.epochs, 'epoch')} on {count_text(plan.people.count, 'image')} of "
+        f"{count_text(plan.identities, 'rendered person', 'rendered people')}; of those held out "
+        f"{record.held_out_accuracy:.1%} are recognised. How it was made: {out}.json"
     )
     echo(f"use it: facesim run --data PHOTOS --recipe {record.recipe} --pretrained {out}")

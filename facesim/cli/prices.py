@@ -10,6 +10,7 @@ import click
 
 from facesim.cli.output import echo, echo_json
 from facesim.cli.parsing import group
+from facesim.util.words import count_text
 
 
 @group(invoke_without_command=True)
@@ -47,7 +48,7 @@ def prices(ctx: click.Context, as_json: bool) -> None:
             echo(f"{row.name} as spot capacity: {row.spot_discount:.0%} less, up to {row.interruptions_percent:g} % "
                  f"reclaimed in a month (--spot-rate {rate:.2g})")  # fmt: skip
     if unknown := [name for name in types() if name not in instances()]:
-        echo(f"{len(unknown)} more types have no price here yet: {', '.join(unknown)}")
+        echo(f"{count_text(len(unknown), 'more type has', 'more types have')} no price here yet: {', '.join(unknown)}")
         echo("facesim prices refresh loads them from AWS' public list, without an account.")
     if not all(row.price_verified for row in rows):
         echo("Those called UNVERIFIED: facesim prices refresh asks AWS for them.")
@@ -69,7 +70,7 @@ def refresh(ctx: click.Context, region: str, as_json: bool) -> None:
 
     def progress(products: int) -> None:
         if not as_json:
-            echo(f"prices of {region}: {products} products read", err=True)
+            echo(f"prices of {region}: {count_text(products, 'product')} read", err=True)
 
     refreshed = fetch(region, progress)
     if as_json:
@@ -83,9 +84,12 @@ def refresh(ctx: click.Context, region: str, as_json: bool) -> None:
         }
         echo_json(content)
         return
-    echo(f"{len(refreshed.usd_per_hour)} prices of {region}, verified today: {refreshed.file}")
+    echo(f"{count_text(len(refreshed.usd_per_hour), 'price')} of {region}, verified today: {refreshed.file}")
     if refreshed.spot:
-        echo(f"{refreshed.spot} types with what spot capacity saves, and, as far as it is known, how often it goes")
+        echo(
+            f"{count_text(refreshed.spot, 'type')} with what spot capacity saves, and, as far as it is known, how "
+            "often it goes"
+        )
     for notice in refreshed.notices:
         echo(f"notice: {notice}", err=True)
     known = instances()

@@ -21,6 +21,7 @@ from facesim.util.disk import writing_to
 from facesim.util.errors import InputError, doing
 from facesim.util.files import check_new, made_whole, write_bytes
 from facesim.util.unused import printable
+from facesim.util.words import count_text
 
 if TYPE_CHECKING:
     from facesim.recognition.recognizer import Recognizer
@@ -93,15 +94,16 @@ def _evaluation(evaluation: dict[str, Any]) -> list[str]:
     lines = [f"{Evaluation.model_validate(evaluation).title}{seen}"]
     if scores := evaluation.get("closed_set"):
         lines.append(
-            f"closed set       {scores['accuracy']:7.1%}  of {scores['examples']} {evaluation['tested']} images, "
-            f"balanced {scores['balanced_accuracy']:.1%}"
+            f"closed set       {scores['accuracy']:7.1%}  of "
+            f"{count_text(scores['examples'], evaluation['tested'] + ' image')},  balanced "
+            f"{scores['balanced_accuracy']:.1%}"
         )
     if scores := evaluation.get("identification"):
         cmc = scores["cmc"]
         ranks = ", ".join(f"rank {rank} {cmc[rank - 1]:.1%}" for rank in (5, 10) if rank < len(cmc))
         lines.append(
-            f"identification   {scores['rank_1']:7.1%}  of {scores['probes']} probes among "
-            f"{scores['gallery_identities']} people" + (f"; {ranks}" if ranks else "")
+            f"identification   {scores['rank_1']:7.1%}  of {count_text(scores['probes'], 'probe')} among "
+            f"{count_text(scores['gallery_identities'], 'person')}" + (f"; {ranks}" if ranks else "")
         )
         lines += [f"  DIR at {text}" for text in _points(scores["open_set"])] or [
             f"  too few images ({scores['probes']}) to tell how many strangers would be taken for somebody"
@@ -114,7 +116,8 @@ def _evaluation(evaluation: dict[str, Any]) -> list[str]:
             f"threshold {scores['threshold']:.3f}"
         )
         lines.append(
-            f"                 {scores['genuine_pairs']} genuine and {scores['impostor_pairs']} impostor pairs"
+            f"                 {scores['genuine_pairs']} genuine and "
+            f"{count_text(scores['impostor_pairs'], 'impostor pair')}"
         )
         lines += [f"  TAR at {text}" for text in _points(scores["calibration"])]
     lines += [f"{protocol:17}not measured: {why}" for protocol, why in evaluation.get("left_out", {}).items()]
@@ -132,7 +135,7 @@ def _evaluation(evaluation: dict[str, Any]) -> list[str]:
 def _points(calibration: dict[str, Any]) -> list[str]:
     return [
         f"FAR {point['far']:<6g}{point['true_accept_rate']:7.1%}, threshold {point['threshold']:.3f} (FAR "
-        f"{point['far_low']:.2g} to {point['far_high']:.2g} by {calibration['impostor_trials']:,} trials)"
+        f"{point['far_low']:.2g} to {point['far_high']:.2g} by {count_text(calibration['impostor_trials'], 'trial')})"
         for point in calibration["points"]
     ]
 
@@ -157,7 +160,7 @@ def embed(run_directory: Path, images: tuple[Path, ...], output: Path) -> None:
     np.savez(content, embeddings=embeddings, paths=[printable(str(file)) for file in files])
     with doing(f"write {output}", "name another file with --output"), writing_to(output.parent):
         write_bytes(output, content.getvalue())
-    echo(f"{output}: {embeddings.shape[0]} embeddings of {embeddings.shape[1]} dimensions")
+    echo(f"{output}: {count_text(embeddings.shape[0], 'embedding')} of {count_text(embeddings.shape[1], 'dimension')}")
 
 
 @command()
@@ -306,7 +309,7 @@ def export(
     height, width, channels = written.image_shape
     echo(
         f"{written.path}: {width} x {height} pixels, {'grey' if channels == 1 else 'RGB'}, uint8, to embeddings of "
-        f"{written.dimensions} dimensions and {len(written.names)} people"
+        f"{count_text(written.dimensions, 'dimension')} and {count_text(len(written.names), 'person')}"
     )
 
 

@@ -265,7 +265,7 @@ def attach(named: str, output: Path, region: str | None, as_json: bool) -> int:
     from facesim import api
     from facesim.cli.stored import find_study
     from facesim.cli.studies import run as study_run
-    from facesim.cli.study import resuming, show_report
+    from facesim.cli.study import reporting, resuming, show_report
 
     study = find_study(named, output)
     kept = None if study else _tuning_job(named)
@@ -287,7 +287,9 @@ def attach(named: str, output: Path, region: str | None, as_json: bool) -> int:
         return _attach_all(Path(named), runs, region, as_json)
     run, state = _attach(named, output, region, as_json)
     continue_command = None if _exit_code([state]) == 0 else resuming(run.directory)
-    show_report(api.compare(api.Run(run)), run.directory / "report.html", as_json, continue_command)
+    page = run.directory / "report.html"
+    with reporting([run.directory], page, continue_command):
+        show_report(api.compare(api.Run(run)), page, as_json, continue_command)
     return _exit_code([state])
 
 
@@ -325,7 +327,7 @@ def _attach_all(folder: Path, runs: Iterable[Run], region: str | None, as_json: 
     """Follow every run of a folder that has not ended; then report on all of its runs."""
     from facesim import api
     from facesim.backends.base import LeftRunning
-    from facesim.cli.study import show_report
+    from facesim.cli.study import reporting, show_report
     from facesim.runs.states import RunState
 
     states = []
@@ -338,7 +340,9 @@ def _attach_all(folder: Path, runs: Iterable[Run], region: str | None, as_json: 
         except FacesimError as error:  # the others can be followed nevertheless
             states.append(RunState.FAILED)
             echo(f"{run.id} cannot be followed: {error}", err=True)
-    show_report(api.compare(folder), folder / "report.html", as_json)
+    page = folder / "report.html"
+    with reporting([folder], page):
+        show_report(api.compare(folder), page, as_json)
     return _exit_code(states)
 
 

@@ -15,6 +15,7 @@ from facesim.cli.output import agreed, echo, echo_json
 from facesim.cli.parsing import FilePath, command
 from facesim.cli.runs import has_tags, tag_option
 from facesim.util.errors import InputError, doing
+from facesim.util.words import count_text
 
 if TYPE_CHECKING:
     from facesim.runs.directory import Run
@@ -49,7 +50,7 @@ def list_studies(folder: Path, as_json: bool) -> None:
         echo_json(studies)
     else:
         for facts in studies:
-            echo(f"{facts['name']}: {facts['jobs']} jobs, {_in_words(facts['states'])}")
+            echo(f"{facts['name']}: {count_text(facts['jobs'], 'job')}, {_in_words(facts['states'])}")
         if not studies:
             echo(f"no studies in {folder}")
     for text in damaged:
@@ -187,7 +188,8 @@ def _check_removable(run: Run) -> None:
         raise InputError(f"{run.directory} has a job.json and nothing else of a run; remove it by hand")
     if len(inside := find_runs([run.directory])) > 1:
         raise InputError(
-            f"{run.directory} holds {len(inside) - 1} other runs, such as {inside[1].id}; name these first"
+            f"{run.directory} holds {count_text(len(inside) - 1, 'other run')}, such as {inside[1].id}; name the inner "
+            "runs first"
         )
     if elsewhere := _place_of(run):
         raise InputError(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -201,6 +202,7 @@ def run_study(
     from cluster import clock
     from facesim import api
     from facesim.runs.states import RunState
+    from facesim.study.interrupts import sigterm_as_ctrl_c
     from facesim.study.observers import Interrupted
 
     first = {part: options.pop(part) for part in ("subset", "strategy")}  # these vary slowest
@@ -223,10 +225,11 @@ def run_study(
         return f"facesim study run {shlex.quote(str(writer.file))}" if writer and writer.file else None
 
     try:
-        runs = study.train(output, observers=listeners, parallel=parallel, **reused)
-        if baselines and not interrupted.heard and not any(run.state == RunState.STOPPED for run in runs):
-            for text in study.baselines(output)[1]:
-                echo(text, err=True)
+        with sigterm_as_ctrl_c():
+            runs = study.train(output, observers=listeners, parallel=parallel, **reused)
+            if baselines and not interrupted.heard and not any(run.state == RunState.STOPPED for run in runs):
+                for text in study.baselines(output)[1]:
+                    echo(text, err=True)
     except (FacesimError, KeyboardInterrupt):
         if command := continue_command():
             echo(f"to continue: {command}", err=True)
@@ -271,16 +274,36 @@ def _finished(
     complete = len(runs) == jobs and states <= {RunState.COMPLETED.value}  # one without a result was lost sight of
     if not complete and continue_command is None and runs:
         continue_command = resuming(runs[0].directory)
-    comparison = api.compare(runs)
-    if about and "published" in about:
-        from facesim.report.published import Published
+    continued = None if complete else continue_command
+    with reporting([run.directory for run in runs], page, continued):
+        comparison = api.compare(runs)
+        if about and "published" in about:
+            from facesim.report.published import Published
 
-        comparison.report = replace(comparison.report, published=Published.read(about["published"], "the study"))
-    with unread():
-        show_report(comparison, page, as_json, None if complete else continue_command)
+            comparison.report = replace(comparison.report, published=Published.read(about["published"], "the study"))
+        with unread():
+            show_report(comparison, page, as_json, continued)
     if interrupted or RunState.STOPPED in states:
         return INTERRUPTED
     return 0 if complete else 1
+
+
+@contextmanager
+def reporting(runs: Sequence[Path], page: Path, continue_command: str | None = None) -> Iterator[None]:
+    """While it is reported on runs that have ended: where Ctrl-C or SIGTERM ends that, what is kept is said, and the
+    commands for the rest.
+    """
+    from facesim.study.interrupts import sigterm_as_ctrl_c
+
+    with sigterm_as_ctrl_c():
+        try:
+            yield
+        except KeyboardInterrupt:
+            command = shlex.join(["facesim", "report", *map(str, runs), "--output", str(page)])
+            echo(f"the runs are kept, their report may not be: {command}", err=True)
+            if continue_command:
+                echo(f"to continue: {continue_command}", err=True)
+            raise
 
 
 def resuming(directory: Path) -> str:

@@ -17,6 +17,9 @@ from facesim.util.errors import InputError
 from facesim.util.files import open_regular, why_unread
 from facesim.util.unused import Tally, in_words, printable
 
+#: How tables are called that may say whom images show.
+TABLE_SUFFIXES = (".csv", ".tsv")
+
 #: The flag of a member that says in what its name is written.
 _NAME_IS_UTF8 = 0x800
 
@@ -124,6 +127,11 @@ def check_lists_nobody(content: bytes, path: Path, name: str) -> None:
         )
 
 
+def table_in_an_archive(suffix: str) -> str:
+    """Why a table in an archive is left out."""
+    return f"a table ({suffix}), which is not read in an archive: unpack it, and give the table itself"
+
+
 def check_alone(archive: zipfile.ZipFile, path: Path) -> None:
     """Refuse several archives that were joined to one file, of which the last alone would be read.
 
@@ -146,4 +154,6 @@ def _why_no_image(parts: Sequence[str]) -> str | None:
         if reason := system_name(part):
             return reason
     suffix = Path(parts[-1]).suffix.lower()
+    if suffix in TABLE_SUFFIXES:
+        return table_in_an_archive(suffix)
     return None if suffix in IMAGE_SUFFIXES else f"no image ({suffix})" if suffix else "no image, by name"

@@ -30,6 +30,7 @@ from facesim.data.tfrecord import IMAGE_FEATURES, LABEL_FEATURES
 from facesim.util.errors import InputError
 from facesim.util.files import open_regular, read_text, why_unread
 from facesim.util.unused import Tally, printable
+from facesim.util.words import count_text
 
 if TYPE_CHECKING:
     import pyarrow
@@ -105,7 +106,9 @@ def _saved(folder: Path) -> list[Path]:
         )
     missing = [name for name in names if Path(name).name != name or not (folder / name).is_file()]
     if missing:
-        raise InputError(f"{folder} lacks {len(missing)} of its {len(names)} files, such as {missing[0]}. {_REMEDY}")
+        raise InputError(
+            f"{folder} lacks {len(missing)} of its {count_text(len(names), 'file')}, such as {missing[0]}. {_REMEDY}"
+        )
     return [folder / name for name in names]
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from facesim.data.identity import digests_of
 from facesim.data.parts import TRAIN
 from facesim.data.splits import images_of_each
+from facesim.util.words import count_text
 
 if TYPE_CHECKING:
     from facesim.data.stored import StoredImages
@@ -236,14 +237,17 @@ def notes_across(
             of_two.add(alike)
     if not twins:
         return []
+    copied = sum(twins.values())
     notes = [
-        f"{sum(twins.values()):,} of the {int(np.sum(part < 0)):,} images that are not to train on look the same as "
-        f"images to train on ({every.count:,} pairs, {crops.count:,} of them crops; such as {every.shown}): what is "
-        f"reached on them flatters. facesim data describe lists them.",
+        f"{copied:,} of the {int(np.sum(part < 0)):,} images that are not to train on "
+        f"{'looks' if copied == 1 else 'look'} the same as "
+        f"images to train on ({count_text(every.count, 'pair')}, {crops.count:,} of them crops; such as "
+        f"{every.shown}): what is reached on them flatters. facesim data describe lists them.",
     ]
     if of_two.count:
         notes.append(
-            f"{of_two.count:,} of these pairs are of two people ({of_two.shown}): of each, one name may be wrong."
+            f"of these pairs {count_text(of_two.count, 'is', 'are')} of two people ({of_two.shown}): of each, one name "
+            "may be wrong."
         )
     return notes
 

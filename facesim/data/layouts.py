@@ -18,6 +18,7 @@ from facesim.data.parts import NO_PART, part_called, parts_of_places
 from facesim.data.walk import summary_of_files, walk
 from facesim.util.errors import InputError
 from facesim.util.unused import Unused, in_words, printable
+from facesim.util.words import count_text
 
 _YALE_FILE = re.compile(r"(subject\d+)[._-].+", re.IGNORECASE)
 _SET_FOLDER = re.compile(r"\d+_sets_\s*(?P<group>.+)", re.IGNORECASE)
@@ -180,8 +181,9 @@ def _folders_or_yale(root: Path, relative: dict[Path, list[str]]) -> list[Exampl
             return [Example(image, match[1].lower()) for image, match in subjects.items()]
     if at_top:
         raise InputError(
-            f"{shown}: {len(at_top)} of {len(relative)} images lie in no identity's folder ({some(at_top)}). "
-            f"Put each person's images into a folder of their own, or list them in a .csv with the columns path,label."
+            f"{shown}: {len(at_top):,} of {count_text(len(relative), 'image')} "
+            f"{'lies' if len(at_top) == 1 else 'lie'} in no identity's folder ({some(at_top)}). Put each person's "
+            f"images into a folder of their own, or {_list_them(root)}."
         )
     if all(part_called(parts[0]) != NO_PART and len(parts) > 2 for parts in relative.values()):
         relative = {image: parts[1:] for image, parts in relative.items()}
@@ -196,10 +198,15 @@ def _folders_or_yale(root: Path, relative: dict[Path, list[str]]) -> list[Exampl
     if unclear:
         raise InputError(
             f"{shown}: the folders {some(unclear)} hold no images themselves, only folders of images, so it is unclear "
-            f"who is an identity. Give the folder whose sub-folders are the identities, or a .csv with the columns "
-            f"path,label."
+            f"who is an identity. Give the folder whose sub-folders are the identities, or {_list_them(root)}."
         )
     return [Example(image, parts[0]) for image, parts in relative.items()]
+
+
+def _list_them(root: Path) -> str:
+    """What else to do about images whose identity the folders in `root` do not tell; a list in it is not read."""
+    unpacked = "" if os.path.isdir(root) else f"unpack {printable(root.name)} and "
+    return f"{unpacked}give a .csv with the columns path,label that lists them"
 
 
 def _selfies_and_id_images(root: Path, relative: dict[Path, list[str]]) -> list[Example]:

@@ -77,11 +77,10 @@ def _recognised(file: BinaryIO) -> Image.Image:
         if name not in Image.OPEN:
             Image.init()
             _add_heif()
-        factory, accepts = Image.OPEN.get(name, (None, None))
-        # An answer in words says that this Pillow was built without the kind.
-        if factory is None or (accepts and accepts(start) is not True):
+        if not _is_read(name, start):
             continue
         file.seek(0)
+        factory, _ = Image.OPEN[name]
         try:
             return factory(file, "")
         except (SyntaxError, IndexError, TypeError, struct.error):  # as `Image.open` has it: not of this kind after all
@@ -91,6 +90,15 @@ def _recognised(file: BinaryIO) -> Image.Image:
                 raise
             return factory(_without_texts(file), "")
     raise Unusable("empty file" if not start else _unknown(file, start))
+
+
+def _is_read(name: str, start: bytes) -> bool:
+    """Whether Pillow has what reads the kind `name`, and takes for it a file that begins so."""
+    from PIL import Image
+
+    factory, accepts = Image.OPEN.get(name, (None, None))
+    # An answer in words says that this Pillow was built without the kind.
+    return factory is not None and (accepts is None or accepts(start) is True)
 
 
 def decoders() -> tuple[str, bool]:
@@ -129,12 +137,23 @@ def _without_texts(file: BinaryIO) -> io.BytesIO:
     return png
 
 
+#: Kinds that not every installation reads, by how they begin: Pillow's name, what is wrong where it can read them, and
+#: what where it cannot.
+_OPTIONAL = {
+    rb"....ftyp(heic|heix|hevc|mif1|msf1|heim|heis)": (
+        "HEIF",
+        "HEIC, and damaged, or written in a way that pi_heif does not read; copy it again, or convert it to JPEG",
+        "HEIC, and facesim-cluster[heic] is not installed; install it, or convert it to JPEG",
+    ),
+    rb"....ftypavi[fs]": (
+        "AVIF",
+        "AVIF, and damaged; copy it again",
+        "AVIF, and this Pillow does not read it; install a newer one, or convert it to JPEG",
+    ),
+}
+
 #: What is in place of an image, by how it begins.
 _OTHERS = {
-    rb"....ftyp(heic|heix|hevc|mif1|msf1|heim|heis)": (
-        "HEIC, and facesim-cluster[heic] is not installed or the file is damaged; convert it to JPEG"
-    ),
-    rb"....ftypavi[fs]": "AVIF, and this Pillow does not read it or the file is damaged; convert it to JPEG",
     rb"....ftyp": "a film, not an image; save a picture of it as JPEG or PNG",
     rb"\xff\x0a|\0\0\0\x0cJXL ": "JPEG XL is not supported; convert it to JPEG",
     rb"version https://": "a pointer of Git LFS, not the image itself; run git lfs pull",
@@ -145,6 +164,9 @@ _OTHERS = {
 
 def _unknown(file: BinaryIO, start: bytes) -> str:
     size = file.seek(0, os.SEEK_END)
+    for begins, (name, damaged, unread) in _OPTIONAL.items():
+        if re.match(begins, start, re.DOTALL):
+            return damaged if _is_read(name, start) else unread
     for begins, what in _OTHERS.items():
         if re.match(begins, start, re.DOTALL):
             return what

@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 
 from facesim.util.errors import InputError
+from facesim.util.words import count_text
 
 #: Parts of a split, as `Content.parts` and `PreparedData.parts` number them; NO_PART: the source names none.
 TRAIN, VAL, TEST = 0, 1, 2
@@ -77,14 +78,16 @@ def kept_split(
     if split == "random":
         return None, [f"its own split ({sizes}) is not kept: all images are pooled."] if len(named) > 1 else []
     if len(named) < 2:
-        alone = f"it names one part of a split ({sizes}), and {without:,} images are of none that is called as one is"
+        images = count_text(without, "image is", "images are")
+        alone = f"it names one part of a split ({sizes}), and {images} of none that is called as one is"
         return None, [f"{alone}: all images are pooled and split anew."] if named and without else []
     if not counts[TRAIN]:
         return None, [f"its own split ({sizes}) has no part to train on: all images are pooled and split anew."]
     if without:
         raise InputError(
-            f"{source} has a split of its own ({sizes}), and {without:,} images that belong to none of its parts. Put "
-            f"each image into one of {', '.join(PARTS)}, or pool all of them with --split random. "
+            f"{source} has a split of its own ({sizes}), and "
+            f"{count_text(without, 'image that belongs', 'images that belong')} to none of its parts. Put each image "
+            f"into one of {', '.join(PARTS)}, or pool all of them with --split random. "
             f"{' '.join(notes)}".rstrip(),
             field="split",
             value="own",

@@ -50,6 +50,7 @@ from facesim.util.errors import InputError
 from facesim.util.files import read_text, write_text
 from facesim.util.unused import Tally, Unused, printable
 from facesim.util.unused import in_words as unused_in_words
+from facesim.util.words import count_text
 
 #: What `_key` returns.
 _KEY = re.compile("[0-9a-f]{24}")
@@ -165,7 +166,7 @@ def too_many_unreadable(bad_files: Sequence[BadFile], usable: int, max_bad_files
         return None
     enough = math.ceil(100 * len(bad_files) / files) / 100
     return (
-        f"{len(bad_files):,} of {files:,} files cannot be read as images: {_by_kind(bad_files)}; at most "
+        f"{len(bad_files):,} of {count_text(files, 'file')} cannot be read as images: {_by_kind(bad_files)}; at most "
         f"{100 * max_bad_files:g}% may be: repair or remove them, or allow them with --max-bad-files {enough:g}"
     )
 
@@ -326,7 +327,10 @@ def _notes_on_frames(several: Sequence[str]) -> list[str]:
     if not several:
         return []
     shown = some(sorted(several, key=natural_key), 3)
-    return [f"{len(several):,} images have several frames or pages, of which the first is read ({shown})."]
+    return [
+        f"{count_text(len(several), 'image has', 'images have')} several frames or pages, of which the first is read "
+        f"({shown})."
+    ]
 
 
 def _looked_at(content: Content, indices: np.ndarray, flat: list[str]) -> Iterator[tuple[int, np.ndarray | BadFile]]:
@@ -340,9 +344,11 @@ def _looked_at(content: Content, indices: np.ndarray, flat: list[str]) -> Iterat
 def _notes_on_flat(flat: Sequence[str]) -> list[str]:
     if not flat:
         return []
+    one = "image is of one colour, or nearly, and shows nobody"
+    more = "images are of one colour, or nearly, and show nobody"
     return [
-        f"{len(flat):,} images are of one colour, or nearly, and show nobody ({some(flat, 3)}); so are images of 16 or "
-        f"32 bits a pixel that use only the lowest of them."
+        f"{count_text(len(flat), one, more)} ({some(flat, 3)}); so are images of 16 or 32 bits a pixel that use only "
+        "the lowest of them."
     ]
 
 
@@ -396,7 +402,7 @@ def _by_kind(bad_files: Sequence[BadFile]) -> str:
         firsts.setdefault(bad_file.kind, bad_file)
     counts = Counter(bad_file.kind for bad_file in bad_files).most_common()
     shown = [f"{count:,} like {firsts[kind].path}: {firsts[kind].reason}" for kind, count in counts[:3]]
-    return "; ".join([*shown, f"and for {len(counts) - 3} more reasons"] if len(counts) > 3 else shown)
+    return "; ".join([*shown, f"and for {count_text(len(counts) - 3, 'more reason')}"] if len(counts) > 3 else shown)
 
 
 def _check_identities(
@@ -421,8 +427,9 @@ def _check_identities(
     if kept.sum() < 2:
         left_out = f" after {np.sum(~kept)} with too few images were left out" if not kept.all() else ""
         raise InputError(
-            f"{source} holds {kept.sum()} identities{left_out} ({some(list(names)) or 'none'}); recognition needs two "
-            f"or more. Give one sub-folder of images an identity, or a .csv with the columns path,label."
+            f"{source} holds {count_text(kept.sum(), 'identity')}{left_out} ({some(list(names)) or 'none'}); "
+            "recognition needs two or more. Give one sub-folder of images an identity, or a .csv with the columns "
+            "path,label."
         )
     if parts is not None and not kept[labels[parts != TRAIN]].any():
         if content.tested is None:
@@ -440,18 +447,19 @@ def _check_identities(
         raise InputError(f"{nobody} {' '.join(alike)}".rstrip())
     least = 2 if parts is None else 1
     single = sorted((names[i] for i in np.flatnonzero(kept & (counts < least))), key=natural_key)
+    few = f"{len(single):,} of {count_text(kept.sum(), 'identity')} {'has' if len(single) == 1 else 'have'}"
     if single and parts is not None:
         raise InputError(
-            f"{source}: {len(single)} of {kept.sum()} identities have no usable image to train on ({some(single)}). "
-            f"Repair what is not used, or leave these people out."
+            f"{source}: {few} no usable image to train on ({some(single)}). Repair what is not used, or leave these "
+            "people out."
         )
     if single:
         remedy = "Repair what is not used, add images" if unused else "Add images"
         # That option goes by the images that are there, whether they can be read or not.
         leave_out = "move these people's away" if min_images else "leave these out with --min-images 2 (or more)"
         raise InputError(
-            f"{source}: {len(single)} of {kept.sum()} identities have fewer than 2 usable images ({some(single)}); one "
-            f"to train on and one to test on are needed. {remedy}, or {leave_out}."
+            f"{source}: {few} fewer than 2 usable images ({some(single)}); one to train on and one to test on are "
+            f"needed. {remedy}, or {leave_out}."
         )
 
 

@@ -26,6 +26,7 @@ from facesim.data.labels import one_hot_place, whole
 from facesim.data.rendering import Progress
 from facesim.util.errors import InputError
 from facesim.util.files import reading
+from facesim.util.words import count_text
 
 _MAGIC = struct.pack("<I", 0xCED7230A)
 _WORDS = struct.Struct("<4sI")
@@ -104,7 +105,8 @@ def read_record(file: BinaryIO, path: Path, offset: int) -> Record:
     image = _HEADER.size + 4 * flag
     if flag > _MOST_LABELS or len(content) < image:
         raise InputError(
-            f"{path}: the record at byte {offset:,} announces {flag:,} labels in {len(content):,} bytes. {_REMEDY}"
+            f"{path}: the record at byte {offset:,} announces {count_text(flag, 'label')} in {len(content):,} bytes. "
+            f"{_REMEDY}"
         )
     labels = struct.unpack_from(f"<{flag}f", content, _HEADER.size) if flag else (label,)
     return Record(labels, content[image:])
@@ -231,13 +233,15 @@ def _compared(
     begins = np.fromiter((head.offset for head in heads), np.int64, len(heads))
     listed, times = np.unique(offsets, return_counts=True)
     known = np.isin(listed, begins)
+    unlisted, nowhere = len(begins) - known.sum(), times[~known].sum()
+    named_again, given_again = (times[known] > 1).sum(), (np.unique(numbers, return_counts=True)[1] > 1).sum()
     wrong = {
-        "leaves out {:,} of the {:,} records": len(begins) - known.sum(),
-        "points {:,} times to where no record begins": times[~known].sum(),
-        "names {:,} records more than once": (times[known] > 1).sum(),
-        "gives {:,} numbers more than once": (np.unique(numbers, return_counts=True)[1] > 1).sum(),
+        f"leaves out {unlisted:,} of the {count_text(len(heads), 'record')}": unlisted,
+        f"points {count_text(nowhere, 'time')} to where no record begins": nowhere,
+        f"names {count_text(named_again, 'record')} more than once": named_again,
+        f"gives {count_text(given_again, 'number')} more than once": given_again,
     }
-    problems = [text.format(count, len(heads)) for text, count in wrong.items() if count]
+    problems = [text for text, count in wrong.items() if count]
     if cut_off:
         problems.append("is cut off in its last line")
     if not problems:
@@ -265,13 +269,14 @@ def _images(heads: list[_Head], path: Path) -> tuple[list[_Head], list[str]]:
     due = int(end) - 1
     if len(images) < due:
         raise InputError(
-            f"{path}: record 0 says that there are {due:,} images, and {len(images):,} records have one. {_REMEDY}"
+            f"{path}: record 0 says that there are {count_text(due, 'image')}, and "
+            f"{count_text(len(images), 'record has', 'records have')} one. {_REMEDY}"
         )
     if len(images) == due:
         return images, []
     return images, [
-        f"{path.name} has {len(images):,} images and its record 0 says {due:,}: it was joined from several files. All "
-        f"were read; the same label in two of these files is taken as the same person."
+        f"{path.name} has {count_text(len(images), 'image')} and its record 0 says {due:,}: it was joined from several "
+        "files. All were read; the same label in two of these files is taken as the same person."
     ]
 
 
@@ -285,7 +290,14 @@ def _labels(heads: Sequence[_Head], path: Path) -> tuple[np.ndarray, list[str]]:
         return np.array(places, np.int64), [note]
     labels = [_label(head, path) for head in heads]
     several = sum(len(head.labels) > 1 for head in heads)
-    notes = [f"{several:,} records have several labels; the first of each is taken as the person."] if several else []
+    notes = (
+        [
+            f"{count_text(several, 'record has', 'records have')} several labels; the first of each is taken as the "
+            "person."
+        ]
+        if several
+        else []
+    )
     return np.array(labels, np.int64), notes
 
 
@@ -304,6 +316,6 @@ def _check_property(path: Path, labels: np.ndarray) -> None:
         raise InputError(f"{path} says {line[:40]!r}; it must be identities,height,width. {_REMEDY}")
     if labels.max() >= int(identities):
         raise InputError(
-            f"{path} says {int(identities):,} identities and the records have labels up to {labels.max():,}: the files "
-            f"do not belong together."
+            f"{path} says {count_text(int(identities), 'identity')} and the records have labels up to "
+            f"{labels.max():,}: the files do not belong together."
         )

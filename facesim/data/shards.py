@@ -9,6 +9,7 @@ from pathlib import Path
 from facesim.data.parts import parts_of_places, words_of
 from facesim.data.walk import system_name
 from facesim.util.errors import InputError
+from facesim.util.words import count_text
 
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})")
 
@@ -39,8 +40,8 @@ def _check_complete(folder: Path, files: Iterable[Path]) -> None:
     for (_, name, count), numbers in sets.items():
         if missing := sorted(set(range(count)) - numbers):
             raise InputError(
-                f"{folder}: {name} has {count} files and {len(missing)} are missing, among them number {missing[0]}. "
-                f"Copy or download them."
+                f"{folder}: {name} has {count_text(count, 'file')} and {count_text(len(missing), 'is', 'are')} "
+                f"missing, among them number {missing[0]}. Copy or download them."
             )
 
 

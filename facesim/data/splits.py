@@ -7,6 +7,7 @@ import numpy as np
 from facesim.data.parts import TEST, TRAIN, VAL
 from facesim.spec.data import DataSpec
 from facesim.util.errors import InputError
+from facesim.util.words import count_text
 
 
 def images_of_each(labels: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -74,8 +75,9 @@ def split_note(labels: np.ndarray, spec: DataSpec, parts: np.ndarray) -> str:
     if spec.test:
         head, pool = "--test names the images to test on", ""
     return (
-        f"{head}: {len(trained):,} images are trained on and {len(tested):,} ({called[tested_part]}) are "
-        f"tested{aside}. --held-out does not apply{pool}."
+        f"{head}: {count_text(len(trained), 'image is', 'images are')} trained on and "
+        f"{len(tested):,} ({called[tested_part]}) {'is' if len(tested) == 1 else 'are'} tested{aside}. "
+        f"--held-out does not apply{pool}."
     )
 
 

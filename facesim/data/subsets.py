@@ -16,6 +16,7 @@ from facesim.data.prepared import PreparedData
 from facesim.data.splits import images_of_each
 from facesim.spec.subset import Subset
 from facesim.util.errors import InputError
+from facesim.util.words import count_text
 
 #: Keeps these random numbers apart from those of the split, which has the same seeds.
 _STREAM = 0x5B5E7
@@ -40,7 +41,11 @@ def choose(labels: np.ndarray, subset: Subset, seed: int, parts: np.ndarray | No
     most = {"identities": len(identities), "images": max(map(len, images_of))}
     for name, wanted in subset._asdict().items():
         if wanted is not None and wanted > most[name]:
-            limit = f"{most[name]} identities" if name == "identities" else f"no identity with more than {most[name]}"
+            limit = (
+                count_text(most[name], "identity")
+                if name == "identities"
+                else f"no identity with more than {most[name]}"
+            )
             raise InputError(f"--subset {name}={wanted} is more than there is: the data has {limit}")
     chosen = np.random.default_rng([seed, _STREAM]).permutation(identities)[: subset.identities]
     orders = [

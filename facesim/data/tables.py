@@ -23,6 +23,7 @@ from facesim.data.walk import inode_of
 from facesim.util.errors import InputError
 from facesim.util.files import open_regular, why_unread
 from facesim.util.unused import printable
+from facesim.util.words import count_text
 
 #: Byte order marks; UTF-32's little-endian one begins with UTF-16's.
 _MARKS = (
@@ -145,7 +146,9 @@ def read_table(path: Path, image_feature: str | None = None, label_feature: str 
     notes += [*_notes_on_columns(column for column in able if column not in ("group", split))]
     notes += notes_on_names(sorted(labels))
     if backslashes:
-        notes.append(f"{backslashes:,} paths are written with backslashes, which are read as slashes.")
+        notes.append(
+            f"{count_text(backslashes, 'path is', 'paths are')} written with backslashes, which are read as slashes."
+        )
     return Table(in_order(examples), tuple(notes))
 
 
@@ -233,8 +236,8 @@ def _table(content: bytes, path: Path, called: Mapping[str, Sequence[str]]) -> _
     for line, cells in rows:
         if any(map(str.strip, cells[len(columns) :])):
             raise InputError(
-                f"{path} line {line} has {len(cells)} cells and the header {len(columns)} columns. Put quotes around a "
-                f"cell that has the separator in it."
+                f"{path} line {line} has {count_text(len(cells), 'cell')} and the header "
+                f"{count_text(len(columns), 'column')}. Put quotes around a cell that has the separator in it."
             )
     return _Cells(
         columns, [(line, {column: cell.strip() for column, cell in zip(columns, cells)}) for line, cells in rows], found

@@ -22,6 +22,7 @@ from facesim.data.labels import Label, label_of_numbers
 from facesim.data.shards import complete_set
 from facesim.util.errors import InputError
 from facesim.util.files import reading
+from facesim.util.words import count_text
 
 #: Where an image and a label are looked for unless they are named; the first that a record has.
 IMAGE_FEATURES = ("image/encoded", "image", "image_raw", "img", "jpeg", "jpg")
@@ -170,7 +171,7 @@ def parse(content: bytes, image_feature: str | None, label_feature: str | None, 
     except (ValueError, IndexError, struct.error) as error:
         raise InputError(f"{where} is no tf.train.Example: {error}. {_REMEDY}") from None
     if len(image) > 1:
-        raise InputError(f"{where} has {len(image)} images. Write each image as a record of its own.")
+        raise InputError(f"{where} has {count_text(len(image), 'image')}. Write each image as a record of its own.")
     return Example(_label(label, where), image[0])
 
 
@@ -203,7 +204,8 @@ def _chosen(features: dict[str, memoryview], named: str | None, usual: Sequence[
         if values and (what == "label" or isinstance(values[0], bytes)):
             return values
         if values and not seen:
-            seen = f"; {name} is {len(values):,} numbers, and an image must be one encoded file (JPEG, PNG, ...)"
+            numbers = count_text(len(values), "number")
+            seen = f"; {name} is {numbers}, and an image must be one encoded file (JPEG, PNG, ...)"
     names = ", ".join(sorted(features)) or "none"
     raise InputError(
         f"{where} has no {what} in {named or ' or '.join(usual)}; its features are {names}{seen}. Name the right one "

@@ -19,6 +19,7 @@ from pathlib import Path
 from facesim.util.errors import InputError
 from facesim.util.files import kind_of_file, open_regular, why_unread
 from facesim.util.unused import Tally, Unused, printable
+from facesim.util.words import count_text
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
@@ -353,4 +354,4 @@ def summary_of_files(root: Path) -> str:
             else:
                 suffixes[printable(path.suffix or path.name)] += 1
     counts = [f"{count} {suffix}" for suffix, count in suffixes.most_common(5)] or ["nothing"]
-    return ", ".join(counts + [f"{links} links, which are not followed out of the folder"] * bool(links))
+    return ", ".join(counts + [f"{count_text(links, 'link')}, not followed out of the folder"] * bool(links))

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from facesim.data.archives import check_lists_nobody
+from facesim.data.archives import TABLE_SUFFIXES, check_lists_nobody, table_in_an_archive
 from facesim.data.content import Content, Source, each_in_parallel, fingerprint
 from facesim.data.decode import BadFile, Wanted, decode_bytes
 from facesim.data.labels import Label, label_of_value, people_of
@@ -35,6 +35,7 @@ from facesim.data.walk import IMAGE_SUFFIXES, system_name
 from facesim.util.errors import InputError
 from facesim.util.files import open_regular, why_unread
 from facesim.util.unused import Tally, printable
+from facesim.util.words import count_text
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 
@@ -175,8 +176,7 @@ def _scan(
                         unread[f".{field}"] = None
                 else:
                     unread |= {f".{field}": None} if field else {}
-                    what = "a label that is not read" if field in _LABEL_FIELDS else "no image and no label"
-                    tally.add(f"{what} (.{field})" if field else what, name)
+                    tally.add(_why_unread(field), name)
                     if (last := name.rpartition("/")[2]) in METADATA:
                         lists[file / last] = read(_MOST_BYTES)
         wanted.progress("reading labels", number + 1, len(files))
@@ -203,6 +203,14 @@ def _why_unused(member: tarfile.TarInfo, name: str, seen: set[str]) -> str | Non
         return "a second member of the same name"
     seen.add(name)
     return None
+
+
+def _why_unread(field: str) -> str:
+    """Why a member is left out that is no image and no label, by its field."""
+    if f".{field}" in TABLE_SUFFIXES:
+        return table_in_an_archive(f".{field}")
+    what = "a label that is not read" if field in _LABEL_FIELDS else "no image and no label"
+    return f"{what} (.{field})" if field else what
 
 
 def _label(field: str, content: bytes, key: str | None, where: str) -> Label | None:
@@ -237,8 +245,8 @@ def _one_a_sample(images: Sequence[_Image], named: str | None, path: Path, tally
     if several:
         fields = [image.field for image in images if (image.file, image.sample) == several[0]]
         raise InputError(
-            f"{path}: {len(several):,} samples have several images, such as {printable(several[0][1])}: "
-            f"{', '.join(fields)}. Name the one to read with --image-feature."
+            f"{path}: {count_text(len(several), 'sample has', 'samples have')} several images, such as "
+            f"{printable(several[0][1])}: {', '.join(fields)}. Name the one to read with --image-feature."
         )
     return list(images)
 

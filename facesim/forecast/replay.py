@@ -26,6 +26,7 @@ from facesim.forecast.profile_data import Profile
 from facesim.forecast.simulate import AsyncRun, Stragglers, simulate_async
 from facesim.training.order import Order
 from facesim.util.errors import InputError
+from facesim.util.words import count_text
 
 Array = NDArray[np.float64]
 
@@ -64,7 +65,9 @@ def simulated_orders(
             raise InputError(f"{name} is {value}; it must be at least 1")
     speeds = np.ones(workers) if relative_speeds is None else np.asarray(relative_speeds, dtype=float)
     if len(speeds) != workers or np.any(speeds <= 0):
-        raise InputError(f"relative speeds {list(speeds)} must be {workers} positive numbers, one for each worker")
+        raise InputError(
+            f"relative speeds {list(speeds)} must be {count_text(workers, 'positive number')}, one for each worker"
+        )
     pull_s, push_s = profile.service_s(ps, batch)
     computing_s = max(float(profile.step_s(np.array(batch or profile.batch))) - profile.optimizer_s, 1e-6)
     dispatch_s = profile.dispatch_s
@@ -170,7 +173,8 @@ def extrapolated(accuracies: ArrayLike, epochs: int) -> Array:
         return known[:epochs]
     if len(known) < LEAST_EPOCHS:
         raise InputError(
-            f"{len(known)} epochs are too few to tell what {epochs} will bring: replay at least {LEAST_EPOCHS}"
+            f"{count_text(len(known), 'epoch is', 'epochs are')} too few to tell what {epochs} will bring: replay at "
+            f"least {LEAST_EPOCHS}"
         )
     number, errors = np.arange(1, len(known) + 1), 1 - known
     weight = np.sqrt(number / len(known))

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from facesim.spec.strategies import STRATEGIES, Layout, Strategy
 from facesim.util.errors import InputError
+from facesim.util.words import count_text
 
 #: More of them are a slip of the finger.
 MOST_HOSTS = 10_000
@@ -119,13 +120,11 @@ class ClusterShape(BaseModel):
     def __str__(self) -> str:
         servers = f", {self.ps} ps" if self.served else ""
         server_hosts = f" on {self.ps_instance_type}" if self.served and self.ps_instance_type else ""
-        workers = (
-            f", {self.workers} worker{'s' if self.workers > 1 else ''}" if self.replicas > 1 or self.served else ""
-        )
+        workers = f", {count_text(self.workers, 'worker')}" if self.replicas > 1 or self.served else ""
         workers += f" ({self.backup_workers} backup)" if self.backup_workers else ""
         fields = ClusterShape.model_fields
         if self.kind.averaging and self.local_steps != fields["local_steps"].default:
-            workers += f", {self.local_steps} local steps"
+            workers += f", {count_text(self.local_steps, 'local step')}"
         where = f"one {self.instance_type}" if self.one_host else self.instance_type
         if self.other_workers:
             where = " and ".join(f"{count} {name}" for name, count in self.worker_hosts)

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 from facesim.spec.own_model import OwnModel, sha256_of
 from facesim.util.errors import InputError
 from facesim.util.folders import cache_folder
+from facesim.util.words import count_text
 
 if TYPE_CHECKING:
     import keras
@@ -135,7 +136,8 @@ def features(own_model: OwnModel, pixels: keras.KerasTensor, identities: int) ->
         )
     if inputs[0].shape[0] is not None:
         raise InputError(
-            f"{subject} takes {inputs[0].shape[0]} images at a time; begin it with keras.Input(image_shape)"
+            f"{subject} takes {count_text(inputs[0].shape[0], 'image')} at a time; begin it with "
+            "keras.Input(image_shape)"
         )
     classifier = outputs[0]._keras_history.operation
     while not getattr(classifier, "weights", ()) and not isinstance(classifier, keras.layers.InputLayer):

@@ -33,6 +33,7 @@ from facesim.spec.job import Job, flat, make_job
 from facesim.spec.own_model import network
 from facesim.spec.strategies import STRATEGIES, known_strategy
 from facesim.util.errors import InputError
+from facesim.util.words import count_text
 
 
 class Alike(NamedTuple):
@@ -220,14 +221,14 @@ def _pooled(key: Alike, results: Sequence[Result]) -> Accuracy:
         half = max(half / math.sqrt(len(values)), further)
         centre = mean
     what = "one process, which strategies without stale gradients learn like" if key == _ONE_PROCESS else key.what
-    workers = "" if key.workers is None else f", {key.workers} workers"
+    workers = "" if key.workers is None else f", {count_text(key.workers, 'worker')}"
     backup = f" ({key.backup_workers} backup)" if key.backup_workers else ""
     replayed = sum(result.measurement is Measurement.FORECAST for result in results)
     parts = [(len(results) - replayed, "run"), (replayed, "replay")]
-    counted = " and ".join(f"{count} {name}{'' if count == 1 else 's'}" for count, name in parts if count)
+    counted = " and ".join(count_text(count, name) for count, name in parts if count)
     origin = f"from {counted} of {what}{workers}{backup}"
     if len(values) < len(results):
-        origin += f", with {len(values)} seed{'' if len(values) == 1 else 's'}"
+        origin += f", with {count_text(len(values), 'seed')}"
     if shared := sum(_shared_cores(result) for result in results):
         origin += f", {shared} with workers that shared one machine's cores; on hosts of their own gradients are staler"
     low, high = max(0.0, min(centre - half, mean)), min(1.0, max(centre + half, mean))

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 from facesim.backends.training_job import USUAL_RUN_S
 from facesim.planning.explain import bound_in_words
 from facesim.planning.notes import usual_limit
-from facesim.planning.quantities import dollars_text, several, time_text
+from facesim.planning.quantities import dollars_text, time_text
 from facesim.planning.search import FLAT, Plan, Row, Wanted, clustered
 from facesim.spec.shape import MOST_WORKERS
 from facesim.spec.strategies import STRATEGIES
+from facesim.util.words import count_text
 
 #: More rows than these are for `--all` and for JSON.
 SHOWN = 12
@@ -126,6 +127,8 @@ def notes(plan: Plan) -> Iterator[tuple[str, str]]:
     named = named_rows(plan)
     for flat in plan.flats_of((*named, *plan.steps)):
         yield "enough", str(flat)
+    if plan.update_batch < plan.batch:
+        yield "batch", f"{plan.batch:,} is more than there is: an update is made of all {plan.update_batch:,} images"
     assumed = dict.fromkeys(text for row in named for text in row.forecast.assumptions)
     for text in (*plan.notes, *assumed):
         yield "assumed", text
@@ -164,6 +167,7 @@ def to_json(plan: Plan) -> dict[str, Any]:
         "profile": {name: getattr(plan.profile, name) for name in ("model", "framework", "batch", "created")},
         "epochs": plan.epochs,
         "batch": plan.batch,
+        "update_batch": plan.update_batch,
         "wanted": {name: value for name, value in vars(plan.wanted).items() if value is not None},
         "cheapest": place(plan.cheapest),
         "fastest": place(plan.fastest),
@@ -207,7 +211,9 @@ def _row_json(row: Row, on_front: bool) -> dict[str, Any]:
 
 
 def _nothing_keeps_it(plan: Plan) -> list[str]:
-    sentences = [f"Nothing of {several(len(plan.rows), 'shape')} keeps {plan.wanted} at the bad end of its interval."]
+    sentences = [
+        f"Nothing of {count_text(len(plan.rows), 'shape')} keeps {plan.wanted} at the bad end of its interval."
+    ]
     if plan.wanted.min_accuracy is not None and all(row.accuracy is None for row in plan.rows):
         here = "--replay 3 finds it here, in one process; or " if plan.replayable else ""
         sentences.append(

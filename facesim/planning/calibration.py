@@ -20,6 +20,7 @@ from facesim.spec.job import Job
 from facesim.spec.strategies import Single
 from facesim.spec.subset import EVERYTHING, Subset
 from facesim.util.errors import InputError
+from facesim.util.words import count_text
 
 #: Seconds of training that a speed is measured over.
 TRAINING_S = 120.0
@@ -50,8 +51,8 @@ def calibration_job(job: Job, profile: Profile) -> Job:
     if epoch_s > 2 * TRAINING_S and updates > 1:
         subset = _fitting_subset(job, int(profile.examples * TRAINING_S / epoch_s))
         raise InputError(
-            f"an epoch of {profile.examples:,} training images takes about {time_text(epoch_s)} on {kind.name}, and "
-            f"{time_text(TRAINING_S)} are enough to measure it: give --subset {subset}",
+            f"an epoch of {count_text(profile.examples, 'training image')} takes about {time_text(epoch_s)} on "
+            f"{kind.name}, and {time_text(TRAINING_S)} are enough to measure it: give --subset {subset}",
             field="subset",
             value=job.experiment.subset,
             remedy=f"--subset {subset}",

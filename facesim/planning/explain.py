@@ -16,10 +16,11 @@ from facesim.forecast.model import Forecast
 from facesim.forecast.profile_data import Profile
 from facesim.forecast.shapes import ClusterShape
 from facesim.forecast.speeds import Speeds, Table
-from facesim.planning.quantities import dollars_text, several, time_text
+from facesim.planning.quantities import dollars_text, time_text
 from facesim.planning.search import Axes, Plan, Row, clustered
 from facesim.spec.strategies import STRATEGIES
 from facesim.util.errors import InputError
+from facesim.util.words import count_text
 
 
 class Step(NamedTuple):
@@ -109,23 +110,23 @@ def explain(plan: Plan, row: Row) -> list[Step]:
 
 def _steps(plan: Plan, row: Row) -> Iterator[Step]:
     profile, forecast, shape = plan.profile, row.forecast, row.forecast.shape
-    table = Table(profile, [shape], plan.known, plan.batch)
+    table = Table(profile, [shape], plan.known, plan.update_batch)
     burst = Speeds(table, base=False)
     compute_s, ratio, worker_batch = float(table.compute_s[0]), float(table.ratio[0]), int(table.worker_batch[0])
     here_s = float(profile.step_s(np.array(worker_batch)))
     kind = plan.known[shape.instance_type]
-    yield from _of_computing(profile, shape, plan.batch, worker_batch, here_s, compute_s, ratio, kind)
+    yield from _of_computing(profile, shape, plan.update_batch, worker_batch, here_s, compute_s, ratio, kind)
     if shape.served:
         yield _of_servers(profile, table, shape)
     elif shape.summed:
         yield _of_the_ring(profile, table, shape)
     yield _of_an_update(profile, table, burst, forecast.update_s)
-    updates_an_epoch = several(-(-profile.examples // plan.batch), "update")
+    updates_an_epoch = count_text(-(-profile.examples // plan.update_batch), "update")
     yield Step(
         "Updates",
         (
-            f"{profile.examples:,} examples / {plan.batch} an update = {updates_an_epoch} an epoch; "
-            f"times {several(plan.epochs, 'epoch')} = {forecast.updates:,}",
+            f"{count_text(profile.examples, 'example')} / {plan.update_batch} an update = {updates_an_epoch} an epoch; "
+            f"times {count_text(plan.epochs, 'epoch')} = {forecast.updates:,}",
         ),
     )
     yield _of_the_phases(forecast)
@@ -146,7 +147,7 @@ def _of_computing(
 ) -> Iterator[Step]:
     measured = ", ".join(f"{each.step_s * 1000:.4g} ms at {each.batch}" for each in profile.compute)
     shared = worker_batch != batch
-    counted = f"{shape.workers - shape.backup_workers} workers"
+    counted = count_text(shape.workers - shape.backup_workers, "worker")
     if shape.backup_workers:
         counted += f" that are waited for, of {shape.workers}"
     least, most = profile.batches
@@ -173,7 +174,10 @@ def _of_computing(
             f"so it is {kind.relative_speed:.4g} x {reference.values['sgemm_gflops']:g} / "
             f"{profile.machine.sgemm_gflops:.4g} = {ratio:.3g} times as fast: {here_s * 1000:.4g} ms / {ratio:.3g} = "
             f"{here_s / ratio * 1000:.4g} ms",
-            *(f"with {count} of {shape.workers} workers on {name}" for name, count in shape.other_workers),
+            *(
+                f"with {count} of {count_text(shape.workers, 'worker')} on {name}"
+                for name, count in shape.other_workers
+            ),
             *([f"all alike would be as fast with {compute_s * 1000:.4g} ms each"] if shape.other_workers else []),
         ),
         kind.speed_source or reference.source,
@@ -190,8 +194,8 @@ def _of_servers(profile: Profile, table: Table, shape: ClusterShape) -> Step:
     core = float(table.server_core[0])
     processor_s = sum(profile.modelled_s(busiest))
     lines = [
-        f"{len(profile.variables)} variables lie on {shape.ps} server{'s' if shape.ps > 1 else ''}; an update asks the "
-        f"busiest for {messages} messages and {sent / 1e6:.3g} MB, both ways together",
+        f"{count_text(len(profile.variables), 'variable lies', 'variables lie')} on {count_text(shape.ps, 'server')}; "
+        f"an update asks the busiest for {count_text(messages, 'message')} and {sent / 1e6:.3g} MB, both ways together",
         f"its processor: {server.update_s * 1000:.3g} ms + {server.message_s * 1000:.3g} ms x {messages} + "
         f"{server.byte_s * 1e9 / 2:.3g} ns x {sent / 1e6:.3g} MB"
         + (f" + {multiplied} (gradients that it multiplies)" if busiest.push_flops else "")
@@ -294,7 +298,7 @@ def _of_the_phases(forecast: Forecast) -> Step:
         ("waiting for instances", phases.waiting_s),
         ("download of image and data", phases.download_s),
         ("start to the first step", phases.start_s),
-        (f"{several(forecast.updates, 'update')}{burst}", phases.training_burst_s),
+        (f"{count_text(forecast.updates, 'update')}{burst}", phases.training_burst_s),
         ("and in its base phase", phases.training_base_s),
         ("workers that wait for the last before each evaluation and checkpoint", phases.drain_s),
         ("evaluations", phases.evaluation_s),
@@ -311,8 +315,8 @@ def _of_the_bill(forecast: Forecast, known: Mapping[str, HostType]) -> Step:
     for name, count in forecast.shape.groups:
         usd = known[name].usd_per_hour(forecast.shape.spot)
         lines.append(
-            f"{count} x {name} at ${usd:.4g} an hour x {round(forecast.phases.billed_s):,} billed seconds / 3600 = "
-            f"{dollars_text(count * usd * round(forecast.phases.billed_s) / 3600)}"
+            f"{count} x {name} at ${usd:.4g} an hour x {count_text(round(forecast.phases.billed_s), 'billed second')} "
+            f"/ 3600 = {dollars_text(count * usd * round(forecast.phases.billed_s) / 3600)}"
         )
     lines.append(f"= {dollars_text(forecast.cost_usd)}; waiting for instances is not billed")
     return Step("The bill", tuple(lines), "SageMaker bills whole seconds of each instance, from download to upload")

@@ -116,15 +116,15 @@ def _hosts_of(job: Job, profile: Profile, own_instances: Path | None) -> dict[st
             )
             for name, kind in known.items()
         }
+    if not job.backend.costs_money:
+        known = {name: _of_no_doubtful_price(kind) for name, kind in known.items()}
     if job.backend.elsewhere:
         pod_cpus = getattr(job.backend, "pod_cpus", None)
         return known if pod_cpus is None else {name: _with_cpus(kind, pod_cpus) for name, kind in known.items()}
     here = profile.machine.sgemm_gflops / constants("reference_core").values["sgemm_gflops"]
     cores = profile.machine.cores
-    # Nothing is paid for here, so that no price is in doubt; and what bfloat16 takes here is what the profile measured.
-    measured = {
-        "speed_origin": "measured", "speed_source": "this machine's profile", "price_verified": True, "bf16": True,
-    }  # fmt: skip
+    # What bfloat16 takes here is what the profile measured.
+    measured = {"speed_origin": "measured", "speed_source": "this machine's profile", "bf16": True}
     if not job.backend.own_hosts:
         this_machine = {"relative_speed": here, "cores": cores, **measured, **_LOOPBACK}
         return {name: known[name].model_copy(update=this_machine) for name, _ in job.groups}
@@ -142,6 +142,12 @@ def _hosts_of(job: Job, profile: Profile, own_instances: Path | None) -> dict[st
         )
         for name, host in given.items()
     }
+
+
+def _of_no_doubtful_price(kind: HostType) -> HostType:
+    """A type for a job that is not paid for by its prices: nothing is assumed of them."""
+    prices = {"price_verified": True, "spot_usd_per_hour": kind.usd_per_hour(spot=True), "spot_assumed": False}
+    return kind.model_copy(update=prices)
 
 
 def _with_cpus(kind: HostType, cpus: float) -> HostType:

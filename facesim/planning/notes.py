@@ -15,6 +15,7 @@ from facesim.spec.job import Job, flat, make_job, options
 from facesim.spec.options import flag
 from facesim.spec.own_model import network
 from facesim.util.errors import InputError
+from facesim.util.words import count_text
 
 #: Options without which nothing about a step's time is known.
 _OF_THE_NETWORK = ("framework", "model", "precision", "head", "image_size", "channels")
@@ -86,8 +87,8 @@ def profile_notes(profile: Profile, job: Job, where: str, identities: int | None
             )
     if identities is not None and profile.identities not in (None, identities):
         notes.append(
-            f"{where} was measured with {profile.identities} identities, the data has {identities}: the last layer's "
-            "part of a step is extrapolated"
+            f"{where} was measured with {count_text(profile.identities, 'identity')}, the data has {identities}: the "
+            "last layer's part of a step is extrapolated"
         )
     return notes
 
@@ -103,14 +104,14 @@ def data_notes(
     """Notes on a profile that was given, of whose images a forecast is: where these `asked` options of the data are of
     others, or a job had other `training_examples`.
     """
-    people = f" of {profile.identities:,} identities" if profile.identities else ""
+    people = f" of {count_text(profile.identities, 'identity')}" if profile.identities else ""
     if asked:
         named = _not_looked_at([*map(flag, asked)])
         return [f"{named}: {profile.examples:,} training examples{people} are taken from {where}"]
     if training_examples not in (None, profile.examples):
         return [
-            f"the run trained on {training_examples:,} examples, the forecast is of the {profile.examples:,} training "
-            f"examples{people} of {where}"
+            f"the run trained on {count_text(training_examples, 'example')}, the forecast is of the "
+            f"{profile.examples:,} training examples{people} of {where}"
         ]
     return []
 

@@ -29,6 +29,7 @@ from facesim.spec.job import Job, make_job, options
 from facesim.spec.options import flag
 from facesim.spec.strategies import STRATEGIES
 from facesim.util.errors import InputError
+from facesim.util.words import count_text
 
 #: Of an experiment what depends on the workers that make an update: a plan gives each shape the same updates.
 _OF_SCALING = {"scale_lr", "warmup_epochs"}
@@ -188,6 +189,6 @@ def _replay(plan: Plan, job: Job, runs: Path, seeds: int, progress: Callable[[st
             like = learns_like(shape.strategy, shape.model_dump(), normalises_batches(plan.profile))
             wanted.setdefault(like, shape)
     for place, shape in enumerate(wanted.values(), 1):
-        progress(f"[{place}/{len(wanted)}] replaying {shape} with {seeds} seed{'s' if seeds > 1 else ''}")
+        progress(f"[{place}/{len(wanted)}] replaying {shape} with {count_text(seeds, 'seed')}")
         folder = runs / f"{time.strftime('%Y%m%d-%H%M%S')}-replay-{shape.strategy}-{place}"
         replay_shape(job, plan.profile, shape, folder, seeds)

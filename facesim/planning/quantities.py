@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 
 from facesim.util.errors import InputError
 
@@ -79,16 +80,24 @@ def share(text: str, option: str) -> float:
     return value
 
 
-def workers_on(text: str, option: str) -> tuple[str, int]:
-    """`ml.m5.xlarge:4` as an instance type and how many workers are on such.
+def workers_on(texts: Iterable[str], option: str) -> tuple[tuple[str, int], ...]:
+    """Texts such as `ml.m5.xlarge:4` as instance types and how many workers are on each.
 
     Raises:
-        InputError: it is none.
+        InputError: one is none, or two are of one type.
     """
-    name, _, count = text.strip().rpartition(":")
-    if not name or not re.fullmatch(r"[1-9]\d{0,3}", count):
-        raise InputError(f"{option} {text!r} must be an instance type and how many workers, such as ml.m5.xlarge:4")
-    return name, int(count)
+    workers: dict[str, int] = {}
+    for text in texts:
+        name, _, count = text.strip().rpartition(":")
+        if not name or not re.fullmatch(r"[1-9]\d{0,3}", count):
+            raise InputError(f"{option} {text!r} must be an instance type and how many workers, such as ml.m5.xlarge:4")
+        if name in workers:
+            raise InputError(
+                f"{option} names {name} twice, with {workers[name]} and with {count}: name it once, with how many "
+                "workers are on it in all"
+            )
+        workers[name] = int(count)
+    return tuple(workers.items())
 
 
 def counts(text: str, option: str, most: int = MOST_WORKERS) -> tuple[int, ...]:
@@ -129,11 +138,6 @@ def time_text(value_s: float) -> str:
         return f"{hours} h" + (f" {minutes} min" if minutes else "")
     days, hours = divmod(round(value_s / 3600), 24)
     return f"{days} d" + (f" {hours} h" if hours else "")
-
-
-def several(count: int, what: str) -> str:
-    """`1 epoch`, `2,000 updates`."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def exact_time_text(value_s: float) -> str:

@@ -31,6 +31,7 @@ from facesim.planning.quantities import exact_dollars_text, exact_time_text
 from facesim.spec.options import flag
 from facesim.spec.strategies import STRATEGIES
 from facesim.util.errors import InputError
+from facesim.util.words import count_text
 
 #: Fewer workers that are so much slower at the most are as good.
 FLAT = 0.05
@@ -171,12 +172,11 @@ class Flat(NamedTuple):
     most: int
 
     def __str__(self) -> str:
-        plural = "workers are" if self.enough > 1 else "worker is"
         servers = f", {self.shape.ps} ps" if self.shape.served else ""
         others = "".join(f", {count} of its workers on {name}" for name, count in self.shape.other_workers)
         spot = ", spot" if self.shape.spot else ""
         what = f"{self.shape.strategy}{servers} on {self.shape.instance_type}{others}{spot}"
-        return f"{what}: {self.enough} {plural} within {100 * FLAT:.0f} % of {self.most}"
+        return f"{what}: {count_text(self.enough, 'worker is', 'workers are')} within {100 * FLAT:.0f} % of {self.most}"
 
 
 class Doubt(NamedTuple):
@@ -207,6 +207,11 @@ class Plan:
     outside: Mapping[str, float] | None = None
     spot_risk: SpotRisk = SpotRisk()
     replayable: bool = True
+
+    @property
+    def update_batch(self) -> int:
+        """Examples in an update: the batch, or all that there are."""
+        return update_batch(self.profile, self.batch)
 
     def row(self, shape: ClusterShape) -> Row:
         """The row of a shape, which is forecast now, as the others were, where it is none of the plan's.
@@ -387,11 +392,10 @@ def make_plan(
     accuracy_of = accuracies or {}
     rows = [Row(each, accuracy := accuracy_of.get(each.shape), _misses(each, accuracy, wanted)) for each in forecasts]
     rows.sort(key=_by_cost)
-    batch = update_batch(profile, batch)
     return Plan(
         profile,
         epochs,
-        batch,
+        profile.batch if batch is None else batch,
         axes,
         wanted,
         tuple(rows),

@@ -27,6 +27,7 @@ from facesim.spec.faults import check_network, check_room
 from facesim.spec.job import Job
 from facesim.util.disk import free_bytes, is_full, no_room, probe
 from facesim.util.errors import CredentialsError, InputError, reason
+from facesim.util.words import count_text
 
 if TYPE_CHECKING:
     from facesim.backends.base import Request
@@ -224,13 +225,14 @@ def _devices(job: Job) -> Iterator[str | InputError]:
         )
     elif kind.gpus and here > kind.gpus:
         yield InputError(
-            f"--strategy {job.strategy.name} has {here} replicas on a host, and {kind.name} has {kind.gpus} GPUs "
-            f"({kind.accelerator}): give {named} {kind.gpus} or less, or an --instance-type with more"
+            f"--strategy {job.strategy.name} has {count_text(here, 'replica')} on a host, and {kind.name} has "
+            f"{count_text(kind.gpus, 'GPU')} ({kind.accelerator}): give {named} {kind.gpus} or less, or an "
+            "--instance-type with more"
         )
     elif here < kind.gpus:
         yield (
-            f"{kind.name} has {kind.gpus} GPUs ({kind.accelerator}), and --strategy {job.strategy.name} computes on "
-            f"{here} of them: all are paid for"
+            f"{kind.name} has {count_text(kind.gpus, 'GPU')} ({kind.accelerator}), and --strategy {job.strategy.name} "
+            f"computes on {here} of them: all are paid for"
             + (f"; {named} {kind.gpus} uses them" if job.strategy.replicated else "")
         )
 
@@ -311,9 +313,9 @@ def _room(planned: Sequence[Planned]) -> Iterator[str | InputError]:
         free = free_bytes(folder)
         if needed > free:
             yield (
-                f"{folder} has {free / 1e9:.1f} GB free, and the models and checkpoints of {len(planned)} runs take "
-                f"{needed / 1e9:.1f} GB for their heads alone: a run whose disk is full goes on without checkpoints, "
-                "and fails if it cannot keep its model"
+                f"{folder} has {free / 1e9:.1f} GB free, and the models and checkpoints of "
+                f"{count_text(len(planned), 'run')} take {needed / 1e9:.1f} GB for their heads alone: a run whose disk "
+                "is full goes on without checkpoints, and fails if it cannot keep its model"
             )
 
 

@@ -64,8 +64,9 @@ def check_unseen(
         known = near_across(tested, hashes_of(job_inputs.data.images, trained))
         if alike := int((near_across(tested, seen.hashes) & ~known).sum()):
             doubts[
-                f"{alike} of the {len(held_out)} images that are held out here (seed {job.experiment.seed}) look the "
-                f"same as images that --pretrained {source} was trained on: the accuracy may flatter"
+                f"{alike} of the {len(held_out)} images that are held out here (seed {job.experiment.seed}) "
+                f"{'looks' if alike == 1 else 'look'} the same as images that --pretrained {source} was trained on: "
+                "the accuracy may flatter"
             ] = None
         if seen.doubt:
             doubts[seen.doubt] = None

@@ -19,6 +19,7 @@ from facesim.preflight.own_model import own_model_dimensions
 from facesim.spec.experiment import Experiment
 from facesim.spec.job import Job
 from facesim.util.errors import InputError
+from facesim.util.words import count_text
 
 #: From this share of the memory on a user is warned before training of what the head takes.
 NOTABLE_SHARE = 0.25
@@ -110,8 +111,8 @@ def check_memory(jobs: Sequence[Job], identities: Sequence[int]) -> Iterator[str
             if held.total < NOTABLE_SHARE * have:
                 continue
             text = (
-                f"{job.strategy.name}: the {job.experiment.head} head for {people:,} people takes {_gib(held.total)} "
-                f"of the {_gib(have)} of {where} (parameters {_gib(held.parameters)}, gradients "
+                f"{job.strategy.name}: the {job.experiment.head} head for {count_text(people, 'person')} takes "
+                f"{_gib(held.total)} of the {_gib(have)} of {where} (parameters {_gib(held.parameters)}, gradients "
                 f"{_gib(held.gradients)}, moments {_gib(held.moments)}"
                 + (f", in {held.replicas:g} replicas)" if held.replicas > 1 else ")")
             )

@@ -20,6 +20,7 @@ from facesim.spec.recovery import Recovery
 from facesim.spec.strategies import Single
 from facesim.training.order import Order, write_orders
 from facesim.util.errors import InputError
+from facesim.util.words import count_text
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,8 @@ def replay(
         due, known = epochs * updates_of_epoch(job, inputs), sum(map(len, orders or ()))
         if known < due:
             raise InputError(
-                f"the order of {known} updates is known, and {epochs} epochs are {due}: a replay needs that of each"
+                f"the order of {count_text(known, 'update')} is known, and "
+                f"{count_text(epochs, 'epoch has', 'epochs have')} {due:,}: a replay needs that of each"
             )
     job = job.model_copy(update={"recovery": Recovery(checkpoint_s=0), "faults": (), "spot": None})
     run = Run.create(folder, job)

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from facesim.forecast.profile_data import Profile
 from facesim.profiling.profile import Silent, Watcher
+from facesim.util.words import count_text
 
 
 def make_watcher(console: Console, quiet: bool) -> Watcher:
@@ -85,12 +86,12 @@ def lines_of(profile: Profile) -> Iterator[str]:
     machine, server, fixed = profile.machine, profile.server, profile.fixed
     convolution = f", {machine.convolution_gflops:.0f} in a convolution" if machine.convolution_gflops else ""
     yield (
-        f"{machine.processor or 'this machine'}, {machine.cores} cores: {machine.sgemm_gflops:.0f} GFLOP/s in "
-        f"sgemm{convolution}"
+        f"{machine.processor or 'this machine'}, {count_text(machine.cores, 'core')}: {machine.sgemm_gflops:.0f} "
+        f"GFLOP/s in sgemm{convolution}"
     )
     yield (
         f"{profile.model}, {profile.framework}, {profile.precision}: {profile.param_bytes / 1e6:.1f} MB of parameters "
-        f"in {sum(each.trainable for each in profile.variables)} variables"
+        f"in {count_text(sum(each.trainable for each in profile.variables), 'variable')}"
     )
     for each in profile.compute:
         parts = ""
@@ -98,7 +99,7 @@ def lines_of(profile: Profile) -> Iterator[str]:
             parts = f", forward {1e3 * each.forward_s:.1f}, backward {1e3 * each.backward_s:.1f}"
         repeats = " ".join(f"{1e3 * repeat:.1f}" for repeat in each.repeats_s)
         yield (
-            f"a step of {each.batch} images: {1e3 * each.step_s:.1f} ms (spread {100 * each.cv:.0f} %; "
+            f"a step of {count_text(each.batch, 'image')}: {1e3 * each.step_s:.1f} ms (spread {100 * each.cv:.0f} %; "
             f"processes: {repeats}{parts})"
         )
     yield f"the optimiser's part of it: {1e3 * profile.optimizer_s:.1f} ms"

@@ -21,6 +21,7 @@ from facesim.recognition.protocols import Verification, closed_set, identificati
 from facesim.recognition.verification_set import read_verification_set
 from facesim.util.errors import InputError
 from facesim.util.unused import printable
+from facesim.util.words import count_text
 
 #: Whether images, by their digests, or people, by their names, were trained on (`facesim.recognition.seen`).
 Seen = Callable[[Iterable[bytes], Sequence[str] | None], bool | None]
@@ -46,8 +47,8 @@ def assess_own(
     """
     if len(data.names) != embedder.identities:
         raise InputError(
-            f"the model was trained on {embedder.identities} identities and {data.name} now has {len(data.names)}; "
-            f"name other people's images as DATA to recognise them by their embeddings"
+            f"the model was trained on {count_text(embedder.identities, 'identity')} and {data.name} now has "
+            f"{len(data.names)}; name other people's images as DATA to recognise them by their embeddings"
         )
     gallery, probes = data.split(embedder.experiment.data_spec)
     embeddings, labels = embedder.embed(data.images), data.labels
@@ -103,18 +104,13 @@ def assess_pairs(
     listed = find_pairs(path, folder)
     images = embedder.read(listed.files)
     embeddings = embedder.embed(images)
-    trials = listed.trials
-    itself = len(listed.pairs.same) - len(trials.same)
-    notes = [
-        *(["cut into folds in which a person can be in several"] if listed.cut else []),
-        *([f"without {itself:,} of an image with itself"] if itself else []),
-    ]
+    notes = [*(["cut into folds in which a person can be in several"] if listed.cut else []), *listed.left_out]
     return {
         "data": printable(str(folder if folder.name not in ("", "..") else folder.resolve())),  # `.` says not which
         "source": tuple(printable(os.path.realpath(each)) for each in (folder, path)),
         "pairs": printable(", ".join([path.name, *notes])),
         **({} if listed.people is None else {"people": listed.people}),
-        "verification": _verification(embeddings, trials, fars),
+        "verification": _verification(embeddings, listed.trials, fars),
         "identities_seen_in_training": seen(digests_of(images), None),
     }
 

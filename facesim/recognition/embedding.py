@@ -13,6 +13,7 @@ from facesim.data.rendering import RenderSpec
 from facesim.runs.directory import Run
 from facesim.util.errors import InputError
 from facesim.util.unused import printable
+from facesim.util.words import count_text
 
 if TYPE_CHECKING:
     import keras
@@ -65,8 +66,8 @@ class Embedder:
             embeddings = _unit(embeddings + _unit(self._run(self._network, images, mirrored=True)))
         if wrong := int((~np.isfinite(embeddings)).any(axis=1).sum()):
             raise InputError(
-                f"the model's embeddings of {wrong:,} of {len(images):,} images are not finite numbers: it is damaged, "
-                f"or its training diverged; name another run"
+                f"the model's embeddings of {wrong:,} of {count_text(len(images), 'image')} are not finite numbers: it "
+                "is damaged, or its training diverged; name another run"
             )
         return embeddings
 
@@ -107,7 +108,7 @@ class Embedder:
                 embeddings.append(self.embed(np.stack(pictures)))
         if not embeddings:
             path, reason = next(iter(unread.items()))
-            raise InputError(f"none of {len(paths)} files can be used, {printable(str(path))}: {reason}")
+            raise InputError(f"none of {count_text(len(paths), 'file')} can be used, {printable(str(path))}: {reason}")
         return np.concatenate(embeddings), unread
 
     def decoded(self, images: list[bytes], name: str) -> np.ndarray:

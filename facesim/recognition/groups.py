@@ -21,6 +21,7 @@ from facesim.runs.evaluations import GroupErrors
 from facesim.util.errors import InputError
 from facesim.util.files import open_regular
 from facesim.util.unused import printable
+from facesim.util.words import count_text
 
 #: With fewer people than this a group's error rate says something about these people, and not about a group.
 MIN_PEOPLE = 30
@@ -75,7 +76,9 @@ def warning(rates: Sequence[GroupRate]) -> str | None:
 def in_words(rate: dict[str, Any] | GroupErrors) -> str:
     """A rate of `evaluation.json` in words: `2.1 % (1.0 to 4.3), 12 of 560 trials, 40 people`."""
     bounds = f"{rate['low']:.1%} to {rate['high']:.1%}"
-    return f"{rate['rate']:.1%} ({bounds}): {rate['errors']} of {rate['trials']}, {rate['people']} people"
+    return (
+        f"{rate['rate']:.1%} ({bounds}): {rate['errors']} of {rate['trials']}, {count_text(rate['people'], 'person')}"
+    )
 
 
 def with_groups(data: PreparedData, path: Path) -> PreparedData:

@@ -18,6 +18,7 @@ from facesim.recognition.pairs import FOLDS, Pairs, files_called, find_lfw_image
 from facesim.util.errors import InputError
 from facesim.util.files import read_text, why_unread
 from facesim.util.unused import printable
+from facesim.util.words import count_text
 
 _COLUMNS = ("first", "second", "same")
 _SAME = {
@@ -48,9 +49,33 @@ class PairList(NamedTuple):
 
     @property
     def trials(self) -> Pairs:
-        """The pairs without those of an image with itself, which any model gets right."""
-        two = self.pairs.first != self.pairs.second
-        return Pairs(*(column[two] for column in self.pairs))
+        """The pairs without those of an image with itself, which any model gets right, and each once."""
+        return Pairs(*(column[self.is_trial] for column in self.pairs))
+
+    @property
+    def is_trial(self) -> np.ndarray:
+        return self._of_two & self._new
+
+    @property
+    def left_out(self) -> list[str]:
+        """Which pairs are no trials, in words."""
+        itself, again = np.sum(~self._of_two), np.sum(self._of_two & ~self._new)
+        return [
+            *([f"without {itself:,} of an image with itself"] if itself else []),
+            *([f"without {count_text(again, 'that repeats another', 'that repeat others')}"] if again else []),
+        ]
+
+    @property
+    def _of_two(self) -> np.ndarray:
+        return self.pairs.first != self.pairs.second
+
+    @property
+    def _new(self) -> np.ndarray:
+        """Whether no pair before is of the same two images, in either order, bool (n,)."""
+        images = np.sort(np.stack([self.pairs.first, self.pairs.second], axis=1), axis=1)
+        new = np.zeros(len(images), bool)
+        new[np.unique(images, axis=0, return_index=True)[1]] = True
+        return new
 
 
 def find_pairs(path: Path, folder: Path) -> PairList:
@@ -75,7 +100,8 @@ def find_pairs(path: Path, folder: Path) -> PairList:
         people = len({file.stem.rsplit("_", 1)[0] for file in files})
     _check_agrees(pairs, files, path)
     cut = len(np.unique(pairs.fold)) < 2
-    return PairList(files, pairs._replace(fold=_folds(pairs.same)) if cut else pairs, people, cut)
+    listed = PairList(files, pairs, people, cut)
+    return listed._replace(pairs=pairs._replace(fold=_folds(pairs.same, listed.is_trial))) if cut else listed
 
 
 def _check_agrees(pairs: Pairs, files: list[Path], source: Path) -> None:
@@ -110,17 +136,20 @@ def _two_lines_a_pair(path: Path, folder: Path) -> tuple[list[Path], Pairs, int]
             )
         listed.append((file_of.get(name.strip(), folder / name.strip()), bool(int(number))))
     if len(listed) % 2:
-        raise InputError(f"{path} has {len(listed):,} lines, and a pair has two; get the file again")
+        raise InputError(f"{path} has {count_text(len(listed), 'line')}, and a pair has two; get the file again")
     rows = [(one[0], other[0], one[1], 0) for one, other in zip(listed[::2], listed[1::2])]
     files, pairs = _indexed(rows, path)
     return files, pairs, len({file.stem.rpartition("_")[0] for file in files})
 
 
-def _folds(same: np.ndarray) -> np.ndarray:
-    """Folds for a list without: as many genuine as impostor pairs in each as in the whole, in the order of the list."""
-    folds = min(FOLDS, int(same.sum()), int((~same).sum()))
+def _folds(same: np.ndarray, is_trial: np.ndarray) -> np.ndarray:
+    """Folds for a list without: as many genuine as impostor trials in each as in the whole, in the order of the list.
+    What is no trial is in the first.
+    """
+    kinds = same & is_trial, ~same & is_trial
+    folds = min(FOLDS, *(int(kind.sum()) for kind in kinds))
     fold = np.zeros(len(same), int)
-    for kind in (same, ~same):
+    for kind in kinds:
         fold[kind] = np.arange(kind.sum()) * folds // max(1, kind.sum())
     return fold
 
@@ -210,8 +239,9 @@ def _indexed(rows: list[tuple[Path, Path, bool, int]], source: Path) -> tuple[li
     missing = [file for file in index if not file.is_file()]
     if missing:
         raise InputError(
-            f"{printable(str(source))} names {len(index):,} images and {len(missing):,} of them are missing, such as "
-            f"{printable(str(missing[0]))}; give the folder that its paths begin in as DATA"
+            f"{printable(str(source))} names {count_text(len(index), 'image')} and "
+            f"{count_text(len(missing), 'of them is', 'of them are')} missing, such as {printable(str(missing[0]))}; "
+            "give the folder that its paths begin in as DATA"
         )
     first, second, same, fold = zip(*rows)
     sides = (np.array([index[file] for file in side]) for side in (first, second))

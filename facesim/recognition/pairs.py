@@ -13,6 +13,7 @@ from facesim.data.walk import list_images
 from facesim.util.errors import InputError
 from facesim.util.files import open_regular
 from facesim.util.unused import printable
+from facesim.util.words import count_text
 
 FOLDS = 10
 
@@ -56,7 +57,7 @@ def disjoint_pairs(labels: np.ndarray, seed: int, folds: int = FOLDS, most: int 
         several = int(np.sum(np.unique(labels, return_counts=True)[1] > 1))
         raise InputError(
             f"verification needs two images or more of some identities, in two folds that share none; {several} of the "
-            f"{len(identities)} identities here have two"
+            f"{count_text(len(identities), 'identity')} here {'has' if several == 1 else 'have'} two"
         )
     return pairs
 
@@ -111,12 +112,13 @@ def read_lfw_pairs(path: Path) -> list[LfwPair]:
         *folds, count = (int(part) for part in lines[0])
         folds = folds[0] if folds else 1
         if min(folds, count) < 1:
-            raise ValueError(f"{folds} folds of {count} pairs")
+            raise ValueError(f"{count_text(folds, 'fold')} of {count_text(count, 'pair')}")
     except (OSError, ValueError, IndexError) as error:
         raise InputError(f"{path} is not a pairs file of LFW's: {error}; its first line is folds and pairs") from None
     if len(lines) - 1 != 2 * folds * count:
         raise InputError(
-            f"{path}: its first line says {folds} x 2 x {count} pairs and {len(lines) - 1} follow; get the file again"
+            f"{path}: its first line says {folds} x 2 x {count_text(count, 'pair')} and {len(lines) - 1} follow; get "
+            "the file again"
         )
     pairs = []
     for number, parts in enumerate(lines[1:], 2):
@@ -124,7 +126,7 @@ def read_lfw_pairs(path: Path) -> list[LfwPair]:
         columns = 3 if place < count else 4
         try:
             if len(parts) != columns:
-                raise ValueError(f"{len(parts)} columns instead of {columns}, with tabs between them")
+                raise ValueError(f"{count_text(len(parts), 'column')} instead of {columns}, with tabs between them")
             name, one, *other_name, other = parts
             if name in other_name:
                 raise ValueError(f"{name} twice, among the pairs of different people")
@@ -148,8 +150,8 @@ def find_lfw_images(pairs: list[LfwPair], folder: Path) -> tuple[list[Path], Pai
     missing = [f"{name}_{number:04}" for name, number in wanted if f"{name}_{number:04}" not in file_of]
     if missing:
         raise InputError(
-            f"{folder} lacks {len(missing)} of the {len(wanted)} images that the pairs name, among them {missing[0]}; "
-            f"give the folder of LFW that the pairs were made for"
+            f"{folder} lacks {len(missing):,} of the {count_text(len(wanted), 'image')} that the pairs name, among "
+            f"them {missing[0]}; give the folder of LFW that the pairs were made for"
         )
     index = {image: place for place, image in enumerate(wanted)}
     return [file_of[f"{name}_{number:04}"] for name, number in wanted], Pairs(

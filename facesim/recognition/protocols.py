@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from facesim.util.errors import InputError
+from facesim.util.words import count_text
 
 #: So many cosines are held at a time, however many images are compared: 64 MiB of float32.
 _BLOCK = 1 << 24
@@ -69,12 +70,15 @@ def identification(
     identities = np.unique(gallery_labels)
     if len(identities) < 2:
         raise InputError(
-            f"the gallery holds {len(gallery)} image(s) of {len(identities)} identity; identification needs two "
-            f"identities or more to choose from"
+            f"the gallery holds {count_text(len(gallery), 'image')} of {count_text(len(identities), 'identity')}; "
+            "identification needs two identities or more to choose from"
         )
     unknown = np.setdiff1d(probe_labels, identities)
     if len(unknown):
-        raise InputError(f"{len(unknown)} of the probes' identities are not in the gallery, so no rank can be right")
+        raise InputError(
+            f"of the probes' identities {count_text(len(unknown), 'is', 'are')} not in the gallery, so no rank can be "
+            "right"
+        )
     truth = np.searchsorted(identities, probe_labels)
     ranks, own, closest_other = (np.empty(len(probes), kind) for kind in (int, float, float))
     for block, similarity in _similarity_blocks(gallery, gallery_labels, probes):

@@ -34,6 +34,7 @@ from facesim.util.files import check_new, check_outside, open_regular, why_unrea
 from facesim.util.folders import local_path
 from facesim.util.registry import loaded
 from facesim.util.unused import printable
+from facesim.util.words import count_text
 
 if TYPE_CHECKING:
     from facesim.data.prepared import PreparedData
@@ -272,8 +273,9 @@ class Recognizer:
     def _read(self, files: list[Path]) -> np.ndarray:
         images = self._embedder.read(files)
         if flat := [printable(str(file)) for file, image in zip(files, images, strict=True) if shows_nothing(image)]:
-            count = f"{len(flat):,} of {len(files):,} images"
-            self._notice(f"{count} are of one colour, or nearly, and show nobody ({some(flat, 3)})")
+            of = f"of {count_text(len(files), 'image')}"
+            one, more = "is of one colour, or nearly, and shows nobody", "are of one colour, or nearly, and show nobody"
+            self._notice(f"{count_text(len(flat), f'{of} {one}', f'{of} {more}')} ({some(flat, 3)})")
         return images
 
     def _basis_of(self, gallery: Gallery, threshold: float | None, far: float | None) -> Basis:
@@ -288,8 +290,8 @@ class Recognizer:
         of_gallery = {os.path.realpath(example.path) for example in gallery.examples}
         if same := [file for file in files if os.path.realpath(file) in of_gallery]:
             self._notice(
-                f"{len(same):,} of {len(files):,} images are the gallery's own ({printable(str(same[0]))}): they are "
-                f"found by whatever model, which says nothing about others"
+                f"{len(same):,} of {count_text(len(files), 'image')} {'is' if len(same) == 1 else 'are'} the gallery's "
+                f"own ({printable(str(same[0]))}): any model finds such, which says nothing about others"
             )
         number = {name: place for place, name in enumerate(gallery.names)}
         labels = np.array([number[example.identity] for example in gallery.examples])
@@ -305,7 +307,7 @@ class Recognizer:
                     field="gallery",
                 )
             self._notice(
-                f"of the gallery cannot be used and is left out: {len(unread):,} of {len(paths):,} images "
+                f"of the gallery cannot be used and is left out: {len(unread):,} of {count_text(len(paths), 'image')} "
                 f"({some(shown, 3)})"
             )
         return lambda embeddings: similarities(people, labels, embeddings)
@@ -421,7 +423,8 @@ class Recognizer:
         data = with_groups(data, local_path(groups))
         if without := [name for name, group in zip(data.names, data.groups) if group is None]:
             self._notice(
-                f"{groups} has no group of {len(without):,} of the {len(data.names):,} people ({some(without)})"
+                f"{groups} has no group of {len(without):,} of the {count_text(len(data.names), 'person')} "
+                f"({some(without)})"
             )
         return data
 

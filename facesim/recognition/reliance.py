@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from facesim.recognition.calibration import check_told
 from facesim.recognition.groups import MIN_PEOPLE
 from facesim.util.errors import InputError
+from facesim.util.words import count_text
 
 if TYPE_CHECKING:
     from facesim.runs.directory import Run
@@ -76,8 +77,9 @@ class Reliance(NamedTuple):
             low = binomtest(round(self.rank_1 * self.probes), self.probes).proportion_ci(method="wilson").low
             if self.same_model is not False and low <= 1 / self.gallery_identities:
                 return (
-                    f"on {self.data} this model named the right one of {self.gallery_identities} people for "
-                    f"{self.rank_1:.0%} of {self.probes} images, which is not shown to be more than chance"
+                    f"on {self.data} this model named the right one of {count_text(self.gallery_identities, 'person')} "
+                    f"for {self.rank_1:.0%} of {count_text(self.probes, 'image')}, which is not shown to be more than "
+                    "chance"
                 )
         return self.cannot_tell
 
@@ -89,17 +91,17 @@ class Reliance(NamedTuple):
         if self.rank_1 is None or self.same_model is False:
             return None
         return (
-            f"on {self.data} the first name was right for {self.rank_1:.1%} of {self.probes} images of "
-            f"{self.gallery_identities} people; of a larger gallery it is right less often"
+            f"on {self.data} the first name was right for {self.rank_1:.1%} of {count_text(self.probes, 'image')} of "
+            f"{count_text(self.gallery_identities, 'person')}; of a larger gallery it is right less often"
         )
 
     @property
     def origin(self) -> str:
         """Where the threshold is from and how often it errs, in words."""
-        people = "" if self.people is None else f" of {self.people} people"
+        people = "" if self.people is None else f" of {count_text(self.people, 'person')}"
         sentence = (
             f"threshold {self.threshold:.3f}, the best on {self.data}{people}, evaluated {_when(self.evaluated_unix_s)}"
-            f" on {self.genuine_pairs} pairs of the same and {self.impostor_pairs} of different people"
+            f" on {count_text(self.genuine_pairs, 'pair')} of the same and {self.impostor_pairs:,} of different people"
         )
         if self.false_accept_rate is None or self.false_reject_rate is None:
             return f"{sentence}; AUC {self.auc:.2f}, its error rates are not on record"
@@ -122,7 +124,10 @@ class Reliance(NamedTuple):
                 "it is not known whether the model was trained on these people: then it distinguishes others less well"
             )
         if self.people is not None and self.people < MIN_PEOPLE:
-            reasons.append(f"{self.people} people are few: with others the error rates may be quite different")
+            reasons.append(
+                f"{count_text(self.people, 'person is', 'people are')} few: with others the error rates may be quite "
+                "different"
+            )
         if self.same_model is None:
             reasons.append("it is not on record whether the model has changed since")
         return tuple(reasons)
@@ -159,10 +164,10 @@ class Reliance(NamedTuple):
         """Where the threshold for a false accept rate is from, and how sure that rate is, in words."""
         calibration = self.open_set if strangers else self.calibration
         assert calibration is not None
-        people = "" if calibration.people is None else f" of {calibration.people} people"
+        people = "" if calibration.people is None else f" of {count_text(calibration.people, 'person')}"
         trials, passing = ("pairs of different people", "pairs of the same person")
         if strangers:
-            trials = f"looks for a stranger among {self.gallery_identities} people"
+            trials = f"looks for a stranger among {count_text(self.gallery_identities, 'person')}"
             passing = "images of people in the gallery, under their right name"
         return (
             f"threshold {point.threshold:.3f} for a false accept rate of {point.far:g}: it took "
@@ -234,7 +239,7 @@ def basis(run: Run, threshold: float | None, far: float | None, *, gallery: int 
     evaluated = evaluation.gallery_identities
     if gallery is not None and evaluated and gallery > evaluated:
         notes.append(
-            f"of a larger gallery, such as yours of {gallery} people, more strangers pass: about "
+            f"of a larger gallery, such as yours of {count_text(gallery, 'person')}, more strangers pass: about "
             f"{1 - (1 - far) ** (gallery / evaluated):.1%} if people are alike there"
         )
     return Basis(point.threshold, True, why_not, evaluation, tuple(notes))

@@ -37,10 +37,13 @@ def seen_in_training(
     if run.job().experiment.pretrained:
         own = f"{own}, or that of the network that it started from"
     if known := sum(digest in trained for digest in tested):
-        notice(f"{known:,} of the {len(tested):,} images are in {own}: these are no new people")
+        notice(
+            f"{known:,} of the {len(tested):,} images {'is' if known == 1 else 'are'} in {own}: these are no new people"
+        )
         return True
     shared = sorted(people & set(names or ()), key=natural_key)
-    called = f"{len(shared):,} of the {len(names or ()):,} people are called as people of {own}"
+    are = "is" if len(shared) == 1 else "are"
+    called = f"{len(shared):,} of the {len(names or ()):,} people {are} called as people of {own}"
     if real := [name for name in shared if not _NUMBERED.fullmatch(name)]:
         notice(f"{called} ({some(real)}): these are no new people. Rename them if they are")
         return True

@@ -17,6 +17,7 @@ import numpy as np
 from facesim.recognition.pairs import FOLDS, Pairs
 from facesim.util.errors import InputError
 from facesim.util.files import open_regular, why_unread
+from facesim.util.words import count_text
 
 SUFFIX = ".bin"
 
@@ -67,13 +68,16 @@ def read_verification_set(path: Path) -> VerificationSet:
     if not all(isinstance(image, bytes) for image in images) or any(one not in (0, 1) for one in same):
         raise InputError(f"{path} does not hold images as bytes and truth values. {_REMEDY}")
     if len(images) != 2 * len(same):
-        raise InputError(f"{path} holds {len(images):,} images and {len(same):,} pairs, of two images each. {_REMEDY}")
+        raise InputError(
+            f"{path} holds {count_text(len(images), 'image')} and {count_text(len(same), 'pair')}, of two images each. "
+            f"{_REMEDY}"
+        )
     fold = np.arange(len(same)) * FOLDS // max(len(same), 1)
     truth = np.array(same, bool)
     if len(same) < 2 * FOLDS or truth.all() or not truth.any():
         raise InputError(
-            f"{path} holds {len(same)} pairs, {int(truth.sum())} of them of the same person: for {FOLDS} folds there "
-            f"must be 20 or more, of both kinds. {_REMEDY}"
+            f"{path} holds {count_text(len(same), 'pair')}, {int(truth.sum())} of them of the same person: for {FOLDS} "
+            f"folds there must be 20 or more, of both kinds. {_REMEDY}"
         )
     numbers = np.arange(len(images))
     return VerificationSet(images, Pairs(numbers[::2], numbers[1::2], truth, fold))

@@ -19,6 +19,7 @@ from facesim.report.markdown import escaped, table
 from facesim.spec.own_model import OwnModel
 from facesim.util.errors import InputError
 from facesim.util.unused import printable
+from facesim.util.words import count_text
 
 if TYPE_CHECKING:
     from facesim.data import Description
@@ -43,14 +44,14 @@ def model_card(run: Run) -> str:
     data, tested = result.data, experiment.data_spec.tested_in_words
     trained = {
         "network": f"{_network(experiment.model)}, head {experiment.head}"
-        + (f", {result.parameters:,} parameters" if result.parameters else ""),
+        + (f", {count_text(result.parameters, 'parameter')}" if result.parameters else ""),
         "takes": f"{experiment.image_size} x {experiment.image_size} pixels, 0 to 255, "
         f"{'grey' if experiment.channels == 1 else 'RGB'}: one face, upright",
         "trained on": f"{data.name or experiment.data}: {_count(data.identities)} people, "
         f"{_count(data.training_examples)} images",
         "started from": Path(experiment.pretrained).name if experiment.pretrained else "random parameters",
         "optimiser": f"{experiment.optimizer}, learning rate {experiment.learning_rate:g}, {experiment.schedule}",
-        "examples": f"{experiment.epochs} epochs, batch {experiment.batch}, seed {experiment.seed}"
+        "examples": f"{count_text(experiment.epochs, 'epoch')}, batch {experiment.batch}, seed {experiment.seed}"
         + (", altered at random" if experiment.augment else ""),
         "strategy": f"{job.strategy.name}, {job.framework}; did the replicas train together: "
         f"{result.sync_audit.verdict}",
@@ -81,7 +82,10 @@ def model_card(run: Run) -> str:
         "",
     ]
     if earlier:
-        lines += [f"Left out, because the model has changed since: evaluations on {len(earlier)} data sets.", ""]
+        lines += [
+            f"Left out, because the model has changed since: evaluations on {count_text(len(earlier), 'data set')}.",
+            "",
+        ]
     lines += ["## Limits", "", *(f"- {escaped(limit)}" for limit in _limits(run, evaluations)), ""]
     lines += ["## Licence", "", _OPEN, "", f"Written by facesim {__version__} from the run's own records.", ""]
     return "\n".join(lines)
@@ -183,16 +187,17 @@ def _evaluation(evaluation: Evaluation, tested: str) -> list[str]:
     if scores:
         lines.append(
             f"- Same person or not: right for {scores.accuracy:.1%} of pairs; AUC {scores.auc:.3f}; "
-            f"{scores.genuine_pairs:,} pairs of the same and {scores.impostor_pairs:,} of different people."
+            f"{count_text(scores.genuine_pairs, 'pair')} of the same and {scores.impostor_pairs:,} of different people."
         )
     if closed := evaluation.closed_set:
         lines.append(
-            f"- Which of the people trained on: right for {closed.accuracy:.1%} of {closed.examples:,} {tested} images."
+            f"- Which of the people trained on: right for {closed.accuracy:.1%} of "
+            f"{count_text(closed.examples, f'{tested} image')}."
         )
     if ranked:
         lines.append(
-            f"- Who of {ranked.gallery_identities:,} people: the first name is right for {ranked.rank_1:.1%} of "
-            f"{ranked.probes:,} images."
+            f"- Who of {count_text(ranked.gallery_identities, 'person')}: the first name is right for "
+            f"{ranked.rank_1:.1%} of {count_text(ranked.probes, 'image')}."
         )
     lines += [f"- Not measured: {escaped(why)}." for why in (evaluation.left_out or {}).values()]
     lines.append("")
@@ -218,7 +223,12 @@ def _thresholds(what: str, passing: str, calibration: Calibration | None) -> lis
         for point in calibration.points
     ]  # fmt: skip
     header = (f"false accept rate, {what}", "threshold", "95 % interval of the rate", passing)
-    return [*table(header, rows), "", f"By {calibration.impostor_trials:,} trials that should not pass.", ""]
+    return [
+        *table(header, rows),
+        "",
+        f"By {count_text(calibration.impostor_trials, 'trial')} that should not pass.",
+        "",
+    ]
 
 
 def _groups(evaluation: Evaluation) -> list[str]:

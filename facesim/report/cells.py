@@ -11,6 +11,7 @@ from facesim.report.load import RunRecord
 from facesim.report.measures import Measure
 from facesim.report.rows import Row
 from facesim.report.words import estimated, percent, percent_interval, quantity
+from facesim.util.words import count_text
 
 NOTHING = "–"
 
@@ -107,7 +108,7 @@ def _forecast_interval(row: Row) -> Cell:
 
 
 def _of_runs(number: int, runs: Sequence[RunRecord]) -> str:
-    return f"{number} of {len(runs)} run{'' if len(runs) == 1 else 's'}" if number else "no" if runs else NOTHING
+    return f"{number} of {count_text(len(runs), 'run')}" if number else "no" if runs else NOTHING
 
 
 def cell_text(row: Row, name: str, measure: Measure) -> str:
@@ -119,7 +120,9 @@ def cell_text(row: Row, name: str, measure: Measure) -> str:
         if estimate is None:
             return "not reached" if row.evaluated else NOTHING
         emulated = ", emulated" if measure.section == "Cost" and not row.priced else ""
-        return f"{quantity(estimate.mean, measure.unit)} ({estimate.n} of {len(row.counted)} runs{emulated})"
+        return (
+            f"{quantity(estimate.mean, measure.unit)} ({estimate.n} of {count_text(len(row.counted), 'run')}{emulated})"
+        )
     if estimate is None:
         return NOTHING
     if measure.section == "Cost" and not row.priced:
@@ -133,7 +136,7 @@ def curve_lines(comparison: Comparison) -> list[tuple[str, list[str]]]:
     sizes: dict[str, str] = {}
     for curve in comparison.curves:
         for point in curve.points:
-            sizes.setdefault(point.size, f"{point.training_examples:,.0f} of {point.identities} people")
+            sizes.setdefault(point.size, f"{point.training_examples:,.0f} of {count_text(point.identities, 'person')}")
     return [
         (
             name,

@@ -28,6 +28,7 @@ from facesim.report.words import percent
 from facesim.spec.frameworks import FRAMEWORKS
 from facesim.spec.strategies import STRATEGIES, known_strategy, options_without_meaning
 from facesim.util.errors import InputError
+from facesim.util.words import count_text
 
 if TYPE_CHECKING:
     from facesim.report.published import Published
@@ -304,7 +305,7 @@ def _difference(name: str, value: Any, others: list[Any]) -> str:
     if name == "subset":
         return str(parse(value)).replace(",", " ") if value else "all the data"
     if name in ("workers", "ps"):
-        return f"{value} {name.removesuffix('s') if name == 'workers' and value == 1 else name}"
+        return count_text(value, "worker") if name == "workers" else f"{value} ps"
     if name == "content":
         return f"data with SHA-256 {value[:8]}" if value else ""
     if name == "numbers":

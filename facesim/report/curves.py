@@ -10,6 +10,7 @@ from facesim.report.classical import classical
 from facesim.report.rows import Row
 from facesim.report.statistics import Estimate
 from facesim.spec.subset import EVERYTHING, Subset
+from facesim.util.words import count_text
 
 
 class Point(NamedTuple):
@@ -67,7 +68,7 @@ def learning_curves(rows: Sequence[Row], labels: Mapping[Row, str]) -> tuple[Cur
         beside = "" if len(splits) == 1 else f" on the images of {labels[row]}"
         estimates += [(f"{m.method}{beside}", False, m.accuracy, _bounds(m.accuracy)) for m in classical([row])]
         for name, network, estimate, interval in estimates:
-            label = f"{name}, {identities} identities" if both else name
+            label = f"{name}, {count_text(identities, 'identity')}" if both else name
             point = Point(str(subset), identities, fmean(sizes), estimate, interval)
             lines.setdefault((label, network), {}).setdefault(subset, point)
     curves = [Curve(label, tuple(points.values()), network) for (label, network), points in lines.items()]

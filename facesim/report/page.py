@@ -17,6 +17,7 @@ from facesim.report.words import estimated
 from facesim.spec.frameworks import FRAMEWORKS
 from facesim.util.errors import doing
 from facesim.util.files import write_text
+from facesim.util.words import count_text
 
 #: The pictures of a page, where there are data for them.
 _PICTURES = ("pareto", "accuracies", "scaling", "staleness", "curve", "accuracy", "time")
@@ -50,7 +51,7 @@ def _parts(comparison: Comparison, pictures: dict[str, Path], title: str, about:
     yield f"# {title}"
     if about:
         yield about.strip()
-    yield f"Made by `{command}`, from {runs} run{'' if runs == 1 else 's'}. Numbers are {_marks(comparison)}."
+    yield f"Made by `{command}`, from {count_text(runs, 'run')}. Numbers are {_marks(comparison)}."
     yield "## What it shows"
     yield "\n".join(f"- {escaped(sentence.text)}" for sentence in answer(comparison))
     yield "## In detail"
@@ -124,8 +125,8 @@ def _machines(comparison: Comparison) -> dict[str, list[str]]:
     for record in comparison.records:
         data = record.result.data
         if None not in (data.name, data.identities, data.training_examples, data.held_out_examples):
-            images = f"{data.training_examples:,} images trained on, {data.held_out_examples:,} held out"
-            machines.setdefault("data", {})[f"{data.name} ({data.identities:,} people, {images})"] = None
+            images = f"{count_text(data.training_examples, 'image')} trained on, {data.held_out_examples:,} held out"
+            machines.setdefault("data", {})[f"{data.name} ({count_text(data.identities, 'person')}, {images})"] = None
         for name in ("cpu_model", "cpu_count", *FRAMEWORKS, "facesim"):
             if (value := record.result.machine.get(name)) is not None:
                 machines.setdefault({"cpu_model": "CPU", "cpu_count": "CPUs"}.get(name, name), {})[str(value)] = None

@@ -11,6 +11,7 @@ from facesim.report.measures import measures
 from facesim.report.rows import Row
 from facesim.report.words import estimated
 from facesim.util.errors import InputError
+from facesim.util.words import count_text
 
 #: In place of the name of a measure: whether the replicas trained together.
 _AUDIT = "trained_together"
@@ -42,7 +43,8 @@ class Published(_Closed):
         for line in self.lines:
             if len(line.values) != len(self.columns):
                 raise ValueError(
-                    f"{line.label!r} has {len(line.values)} values and the table {len(self.columns)} columns"
+                    f"{line.label!r} has {count_text(len(line.values), 'value')} and the table "
+                    f"{count_text(len(self.columns), 'column')}"
                 )
             if line.measure is not None and line.measure not in known:
                 raise ValueError(f"{line.measure!r} is no measure; there are {', '.join(sorted(known))}")

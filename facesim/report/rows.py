@@ -15,6 +15,7 @@ from facesim.spec.backends import BACKENDS
 from facesim.spec.data import DataSpec
 from facesim.spec.experiment import with_defaults
 from facesim.spec.strategies import Layout, known_strategy
+from facesim.util.words import count_text
 
 #: The audit's verdicts from worst to best: a row is as good as its worst run.
 VERDICTS = ("apart", "unknown", "together", "single")
@@ -216,6 +217,6 @@ def shape_in_words(strategy: str, shape: Mapping[str, Any]) -> str:
     known = known_strategy(strategy)
     workers, ps = shape.get("workers"), shape.get("ps")
     if known is not None and known.layout is Layout.SINGLE_PROCESS:
-        return "1 process" + (f", {workers} replicas" if known.replicated else "")
+        return "1 process" + (f", {count_text(workers, 'replica')}" if known.replicated else "")
     served = known is not None and known.layout is Layout.PARAMETER_SERVER
-    return f"{workers} worker{'' if workers == 1 else 's'}" + (f", {ps} ps" if served else "")
+    return count_text(workers, "worker") + (f", {ps} ps" if served else "")

@@ -16,16 +16,15 @@ from facesim.report.words import (
     confidence,
     hosts_text,
     p_value,
-    paired_seeds,
     percent,
     percent_interval,
     points_text,
     quantity,
-    runs_text,
     signed_points,
     times,
 )
 from facesim.runs.states import Measurement
+from facesim.util.words import count_text
 
 if TYPE_CHECKING:
     from facesim.report.classical import Classical
@@ -159,7 +158,7 @@ def accuracy_in_short(accuracy: Difference | None) -> str:
     if not accuracy.n:
         return "accuracies not compared (no seed has both)"
     if accuracy.outcome is Outcome.TOO_FEW_SEEDS:
-        return f"no accuracy statement from {paired_seeds(accuracy.n)}"
+        return f"no accuracy statement from {count_text(accuracy.n, 'paired seed')}"
     if accuracy.outcome in (Outcome.DIFFERENT, Outcome.NEGLIGIBLE):
         return f"{points_text(abs(accuracy.mean or 0))} {'more' if (accuracy.mean or 0) > 0 else 'less'} accurate"
     if accuracy.outcome is Outcome.EQUIVALENT:
@@ -180,10 +179,10 @@ def _audits(rows: Sequence[Row]) -> Iterator[Finding]:
             evidence = next(r for r in row.counted if r.result.sync_audit.verdict == "apart").result.sync_audit.evidence
             yield Finding(
                 "trained together?",
-                f"{row.label}: the replicas trained apart in {row.audited_apart} of {runs_text(len(row.counted))}. "
-                "Each trained a model of its own: this is not distributed training, and its time, cost and accuracy "
-                "say nothing about that. "
-                f"Evidence: {' '.join(evidence) or 'none recorded.'}",
+                f"{row.label}: the replicas trained apart in {row.audited_apart} of "
+                f"{count_text(len(row.counted), 'run')}. Each trained a model of its own: this is not distributed "
+                "training, and its time, cost and accuracy say nothing about that. Evidence: "
+                f"{' '.join(evidence) or 'none recorded.'}",
                 ALARM,
             )
         elif row.audit == "unknown" and row.replicated:
@@ -225,9 +224,9 @@ def _disturbed(rows: Sequence[Row]) -> Iterator[Finding]:
         if causes:
             yield Finding(
                 "disturbed",
-                f"{row.label}: other load disturbed the times of {len(row.disturbed)} of {runs_text(len(row.counted))} "
-                f"({'; '.join(causes)}). They are in no statement about time; run again on a machine with nothing else "
-                "to do.",
+                f"{row.label}: other load disturbed the times of {len(row.disturbed)} of "
+                f"{count_text(len(row.counted), 'run')} ({'; '.join(causes)}). They are in no statement about time; "
+                "run again on a machine with nothing else to do.",
                 CAUTION,
             )
 
@@ -266,7 +265,8 @@ def _not_reached(contrasts: Sequence[Contrast]) -> Iterator[Finding]:
         if reached < evaluated and row.target_accuracy is not None:
             yield Finding(
                 "time to accuracy",
-                f"{row.label} reached {percent(row.target_accuracy)} held-out in {reached} of {runs_text(evaluated)}.",
+                f"{row.label} reached {percent(row.target_accuracy)} held-out in {reached} of "
+                f"{count_text(evaluated, 'run')}.",
                 CAUTION,
             )
 
@@ -316,8 +316,9 @@ def _accuracy(contrast: Contrast, joint: str) -> Finding:
     if accuracy.outcome is Outcome.TOO_FEW_SEEDS:
         return Finding(
             topic,
-            f"No accuracy statement about {row} and {reference} is possible from {paired_seeds(accuracy.n)}: at least "
-            f"{MIN_SEEDS} are needed (--seeds {MIN_SEEDS}). What was seen: {means}.",
+            f"No accuracy statement about {row} and {reference} is possible from "
+            f"{count_text(accuracy.n, 'paired seed')}: at least {MIN_SEEDS} are needed (--seeds {MIN_SEEDS}). What was "
+            f"seen: {means}.",
             CAUTION,
         )
     mean = accuracy.mean or 0.0
@@ -325,13 +326,13 @@ def _accuracy(contrast: Contrast, joint: str) -> Finding:
         seen = "the same accuracy" if abs(mean) < 1e-9 else f"the same difference, {signed_points(mean)} points,"
         return Finding(
             topic,
-            f"No evidence of a difference between {row} and {reference}: {seen} in each of {paired_seeds(accuracy.n)}; "
-            "without spread there is neither interval nor test.",
+            f"No evidence of a difference between {row} and {reference}: {seen} in each of "
+            f"{count_text(accuracy.n, 'paired seed')}; without spread there is neither interval nor test.",
         )
     low, high = accuracy.low or 0.0, accuracy.high or 0.0
     interval = (
         f"difference {signed_points(mean)} points, {confidence(accuracy.confidence)} interval {signed_points(low)} to "
-        f"{signed_points(high)}{joint}, paired t test {p_value(accuracy.p)}, {paired_seeds(accuracy.n)}"
+        f"{signed_points(high)}{joint}, paired t test {p_value(accuracy.p)}, {count_text(accuracy.n, 'paired seed')}"
     )
     same = f"two one-sided t tests against {points_text(accuracy.margin)}, {p_value(accuracy.p_equivalent)}"
     if accuracy.outcome is Outcome.EQUIVALENT:
@@ -425,8 +426,8 @@ def _interval(ratio: Ratio, joint: str) -> str:
     if ratio.n == 1:
         return "one seed, so it may be noise"
     if ratio.low is None or ratio.high is None:
-        return f"the same in each of {paired_seeds(ratio.n)}"
-    level, end = f"{confidence(ratio.confidence)} interval of the", f"{joint}, {paired_seeds(ratio.n)}"
+        return f"the same in each of {count_text(ratio.n, 'paired seed')}"
+    level, end = f"{confidence(ratio.confidence)} interval of the", f"{joint}, {count_text(ratio.n, 'paired seed')}"
     if ratio.undecided:
         return f"{level} ratio {times(ratio.low)} to {times(ratio.high)}{end}"
     low, high = (ratio.low, ratio.high) if ratio.ratio >= 1 else (1 / ratio.high, 1 / ratio.low)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from facesim.report.statistics import MIN_SEEDS, Estimate
+from facesim.util.words import count_text
 
 _FIXED_PLACES = {"%": 1, "1": 0}
 _DECIMAL = ("B", "kB", "MB", "GB", "TB")
@@ -70,16 +71,8 @@ def points_text(difference: float) -> str:
     return f"{number} percentage point{'' if number == '1' else 's'}"
 
 
-def paired_seeds(n: int) -> str:
-    return f"{n} paired seed{'' if n == 1 else 's'}"
-
-
-def runs_text(n: int) -> str:
-    return f"{n} run{'' if n == 1 else 's'}"
-
-
 def hosts_text(n: int | None) -> str:
-    return "unknown hosts" if n is None else f"{n} host{'' if n == 1 else 's'}"
+    return "unknown hosts" if n is None else f"{count_text(n, 'host')}"
 
 
 def _with_unit(number: str, unit: str) -> str:

@@ -19,6 +19,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from facesim.util.words import count_text
+
 TOGETHER, APART, UNKNOWN, SINGLE = "together", "apart", "unknown", "single"
 
 #: A worker with less than this share of an equal share of the steps did not take part.
@@ -58,7 +60,10 @@ def audit(
     steps, examples = _by_worker(counted, "steps_by_worker"), _by_worker(counted, "examples_by_worker")
     due, seen = counted[0]["examples_due"], sum(examples.values())
     complete = seen == due or (outcomes[0]["stopped"] and seen < due)
-    evidence = [f"{seen:,} examples were trained on; {due:,} were due, each counted once."]
+    evidence = [
+        f"{count_text(seen, 'example was', 'examples were')} trained on; {due:,} {'was' if due == 1 else 'were'} due, "
+        "each counted once."
+    ]
     if workers == 1:
         return {"verdict": SINGLE if complete else UNKNOWN, "evidence": evidence}
 
@@ -87,7 +92,7 @@ def audit(
     together = complete and contributed and same
     missing = outcomes_due - len(outcomes)
     if missing > 0:
-        evidence.append(f"Only {len(outcomes)} of {outcomes_due} training tasks left their counts.")
+        evidence.append(f"Only {len(outcomes)} of {count_text(outcomes_due, 'training task')} left their counts.")
     if never or (not together and missing <= 0):
         return {"verdict": APART, "evidence": evidence}
     if together and missing <= 0 and received and not unseen:
@@ -126,7 +131,7 @@ def idle_accelerators(
     idle = sorted(host for host, percent in busiest_percent.items() if percent < _LEAST_GPU_PERCENT)
     # Tasks of different hosts call their devices the same.
     count = sum(map(len, reported))
-    seen = f"it was computed on {count} accelerator{'s' if count != 1 else ''}" if reported else ""
+    seen = f"it was computed on {count_text(count, 'accelerator')}" if reported else ""
     if reported and not count:
         seen = "no task saw an accelerator"
     measured = (
@@ -154,7 +159,8 @@ def _numbered_once(counted: dict[str, Any], uncounted: int, evidence: list[str])
     updates, last = counted["updates"], counted["last_version"]
     orphans = last - updates
     once = 0 <= orphans <= uncounted
-    sentence = f"{updates:,} distinct parameter versions were made, the last of them number {last:,}: "
+    made = count_text(updates, "distinct parameter version was", "distinct parameter versions were")
+    sentence = f"{made} made, the last of them number {last:,}: "
     if once and orphans:
         sentence += (
             f"one set of parameters took every update, and {orphans} more, whole or in part, from workers that died "

@@ -10,6 +10,7 @@ from facesim.runs.record import REMEDY, Moment, Record, read_json, validated
 from facesim.runs.records import SCHEMA_VERSION, Amount, Count, Finite, Rate
 from facesim.util.errors import InputError
 from facesim.util.files import write_json
+from facesim.util.words import count_text
 
 #: The subject of an evaluation on the run's own held-out images, of which each has one.
 OWN = "the run's own images"
@@ -118,7 +119,8 @@ class Verification(Part):
         if self.roc is None or self.eer is None or self.lowest_far is None:
             return _NOT_KEPT
         if self.lowest_far >= 1:
-            return f"{self.impostor_pairs} pairs of different people are too few for any false accept rate"
+            pairs = count_text(self.impostor_pairs, "pair of different people is", "pairs of different people are")
+            return f"{pairs} too few for any false accept rate"
         return None
 
 

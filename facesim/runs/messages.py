@@ -7,6 +7,7 @@ import functools
 from facesim.runs import events
 from facesim.runs.events import Event
 from facesim.spec.options import flag
+from facesim.util.words import count_text
 
 
 @functools.singledispatch
@@ -54,14 +55,18 @@ def _(event: events.Hung) -> str:
 
 @in_words.register
 def _(event: events.GaveUp) -> str:
-    return f"{event.task} failed after {event.restarts} restarts, as many as --max-restarts allows"
+    return f"{event.task} failed after {count_text(event.restarts, 'restart')}, as many as --max-restarts allows"
 
 
 @in_words.register
 def _(event: events.Restored) -> str:
     source = f"from {event.file}" if event.file else "from the beginning, as there is no checkpoint"
-    lost = f"; {event.lost_examples:,} examples are trained on again" if event.lost_examples else ""
-    return f"continuing {source}: epoch {event.epoch}, {event.examples:,} examples seen{lost}"
+    lost = (
+        f"; {count_text(event.lost_examples, 'example is', 'examples are')} trained on again"
+        if event.lost_examples
+        else ""
+    )
+    return f"continuing {source}: epoch {event.epoch}, {count_text(event.examples, 'example')} seen{lost}"
 
 
 @in_words.register

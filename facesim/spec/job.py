@@ -31,6 +31,7 @@ from facesim.spec.spot import Spot
 from facesim.spec.strategies import STRATEGIES, AnyStrategy, Single
 from facesim.util.errors import InputError
 from facesim.util.registry import Registry, resolve
+from facesim.util.words import count_text
 
 #: Of options that have more values with TensorFlow, those that every framework has.
 _EVERYWHERE = {"optimizer": ("adam",), "precision": ("float32", "bfloat16")}
@@ -382,9 +383,9 @@ def _check_updates(job: Job, other: Job) -> None:
     """See that updates stay what they are: checkpoints count them, and schedules and rates go by them."""
     if (job.update_batch, job.learning_rate) != (other.update_batch, other.learning_rate):
         raise InputError(
-            f"with --scale-lr {job.experiment.scale_lr} an update by {job.joint_workers} workers is of "
-            f"{job.update_batch} examples, and one by {other.joint_workers} would be of {other.update_batch}: continue "
-            "with as many workers as make an update now, or start a new run",
+            f"with --scale-lr {job.experiment.scale_lr} an update by {count_text(job.joint_workers, 'worker')} is of "
+            f"{count_text(job.update_batch, 'example')}, and one by {other.joint_workers} would be of "
+            f"{other.update_batch}: continue with as many workers as make an update now, or start a new run",
             field="workers",
             value=other.shape.workers,
             allowed=[job.shape.workers],

@@ -15,6 +15,7 @@ from facesim.runs.directory import Run
 from facesim.spec.job import Job
 from facesim.study.observers import Observer
 from facesim.util.errors import FacesimError, InputError
+from facesim.util.words import count_text
 
 if TYPE_CHECKING:
     from facesim.backends.base import Execution
@@ -53,7 +54,7 @@ def places_for(jobs: Sequence[Job], parallel: int) -> list[Place]:
     share = len(cpus) // parallel
     if not share:
         raise InputError(
-            f"{flag} is too many: there are {len(cpus)} CPUs here, and each job needs one of its own",
+            f"{flag} is too many: there are {count_text(len(cpus), 'CPU')} here, and each job needs one of its own",
             field="parallel",
             value=parallel,
             allowed=f"1 to {len(cpus)}",

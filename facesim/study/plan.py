@@ -31,6 +31,7 @@ from facesim.runs.states import Measurement, RunState
 from facesim.spec.job import Job, flat, job_sha256
 from facesim.spec.remote import remote
 from facesim.util.errors import InputError
+from facesim.util.words import count_text
 
 
 class Fate(str, Enum):
@@ -143,7 +144,7 @@ def plan_lines(plan: StudyPlan) -> list[str]:
             if len(expectations) == len(plan.to_do)
             else f"as forecast of {len(expectations)} of them; of the others not"
         )
-    lines = [f"plan: {len(plan.dues)} jobs: {', '.join(parts)}"]
+    lines = [f"plan: {count_text(len(plan.dues), 'job')}: {', '.join(parts)}"]
     width = max(len(due.name) for due in plan.dues)
     for number, due in enumerate(plan.dues[:_LISTED], 1):
         expectation = due.expected

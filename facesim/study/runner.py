@@ -45,6 +45,7 @@ from facesim.study.plan import Due, Fate, plan_study
 from facesim.study.result import finish
 from facesim.util.disk import is_full, no_room, release, writing_to
 from facesim.util.errors import FacesimError, InputError, Lost, StillRunning
+from facesim.util.words import count_text
 
 _TICK_S = 0.25
 _GO_ON = "make room there, then continue with `facesim run --resume RUN`"
@@ -124,7 +125,9 @@ def run_study(
     if interrupts.heard:
         observer.interrupted()
     if pool.left:  # whoever stopped a run elsewhere, in AWS' console or another terminal, may not expect it
-        observer.noticed(f"a run that is stopped ends its study; not run: {len(pool.left)} of {len(jobs)} jobs")
+        observer.noticed(
+            f"a run that is stopped ends its study; not run: {len(pool.left)} of {count_text(len(jobs), 'job')}"
+        )
     if not any(ended) and pool.problems:
         raise pool.problems[0]
     return [run for run in ended if run]

@@ -14,6 +14,7 @@ from facesim.training.checkpoints import Checkpoint, Checkpoints, read
 from facesim.training.protocols import Replicas
 from facesim.training.train_state import TrainState
 from facesim.util.errors import FacesimError
+from facesim.util.words import count_text
 
 if TYPE_CHECKING:
     from facesim.training.context import Context
@@ -134,7 +135,9 @@ class CheckpointManager:
             [value.shape for value in values] for values in (checkpoint.variables, self._replicas.variables())
         )
         if shapes != held:
-            raise ValueError(f"it has {len(shapes)} variables, the network {len(held)}, or of other shapes")
+            raise ValueError(
+                f"it has {count_text(len(shapes), 'variable')}, the network {len(held)}, or of other shapes"
+            )
 
     def _record_restoring(self, checkpoint: Checkpoint | None, state: TrainState) -> None:
         """Record from where training continues, and what was lost: what an earlier process recorded beyond that."""

@@ -30,6 +30,7 @@ import numpy as np
 from cluster import clock
 from facesim.util.errors import FacesimError
 from facesim.util.files import check_fits_memory, open_regular
+from facesim.util.words import count_text
 
 _PREFIX, _SUFFIX = "checkpoint-", ".npz"
 _DAMAGED = "damaged-"
@@ -151,7 +152,7 @@ def read(stream: IO[bytes], file: Path) -> Checkpoint:
         if not has_checksum:
             raise ValueError("its checksum is missing")
         if held != listed:
-            raise ValueError(f"it lists {len(listed)} variables and holds {len(held)}, or others")
+            raise ValueError(f"it lists {count_text(len(listed), 'variable')} and holds {len(held)}, or others")
     return Checkpoint(file, variables, state, state.pop("saved_unix_s"))
 
 

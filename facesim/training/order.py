@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from facesim.util.errors import InputError
 from facesim.util.files import append
+from facesim.util.words import count_text
 
 Integers = NDArray[np.int64]
 
@@ -45,7 +46,7 @@ class Order:
     def __post_init__(self) -> None:
         count = len(self.batches)
         if sorted(self.batches.tolist()) != list(range(count)):
-            raise InputError(f"an order of {count} updates must have each of {count} batches once")
+            raise InputError(f"an order of {count_text(count, 'update')} must have each of {count} batches once")
         if np.any(self.versions_read < 0) or np.any(self.versions_read > np.arange(count)):
             raise InputError("an order has updates from versions of the parameters that did not exist yet")
 

@@ -14,6 +14,7 @@ import psutil
 from cluster.task import connecting
 from facesim.metrics.host_identity import has_own_network
 from facesim.util.errors import FacesimError
+from facesim.util.words import count_text
 
 #: Tasks of one machine are started together; hosts may come minutes after one another.
 _WITHIN_S, _HOSTED_WITHIN_S = 120.0, 600.0
@@ -49,7 +50,7 @@ class Peers:
         number = number_on_host(self.addresses, rank)
         if devices and number >= devices:
             raise FacesimError(
-                f"this host has {devices} GPU{'s' if devices > 1 else ''}, and {number + 1} or more workers, which "
+                f"this host has {count_text(devices, 'GPU')}, and {number + 1} or more workers, which "
                 "need one each: give fewer --workers, or --workers-per-host, or instances with more GPUs; with "
                 "CUDA_VISIBLE_DEVICES=-1 they compute on processors"
             )

@@ -11,6 +11,7 @@ from facesim.report.statistics import wilson_interval
 from facesim.spec.command_line import as_command
 from facesim.spec.job import make_job
 from facesim.tuning.search import STOPPED, Search, Trial, in_words, run_search, spent, trials_of
+from facesim.util.words import count_text
 
 if TYPE_CHECKING:
     import optuna
@@ -73,7 +74,7 @@ class Findings:
         states = [one.state for one in self.trials]
         going_on = f", {states.count('running')} not ended" if "running" in states else ""
         sentences = [
-            f"{len(states)} trial{'' if len(states) == 1 else 's'} ({states.count('complete')} complete, "
+            f"{count_text(len(states), 'trial')} ({states.count('complete')} complete, "
             f"{states.count('pruned')} ended early, {states.count('fail')} failed{going_on}) took {spent(self.trials)}."
         ]
         if gone := [one for one in self.trials if one.value is not None and one.result is None]:
@@ -86,7 +87,7 @@ class Findings:
             sentences.append("Its replicas did not train together: it is the accuracy of one of them.")
         if equals := self._not_told_apart():
             sentences.append(
-                f"{equals} other trial{'s' * (equals > 1)} cannot be told apart from it by so few images "
+                f"{count_text(equals, 'other trial')} cannot be told apart from it by so few images "
                 "(its 95 % interval includes theirs)."
             )
         if len(self.complete) > 1:

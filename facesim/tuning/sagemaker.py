@@ -31,6 +31,7 @@ from facesim.tuning.search import NOT_HOME, STOPPED, Search, Tuner, claimed_stud
 from facesim.tuning.space import Axis
 from facesim.util.errors import FacesimError, InputError, Lost, StillRunning, reason
 from facesim.util.files import read_text, write_json
+from facesim.util.words import count_text
 
 if TYPE_CHECKING:
     import optuna
@@ -154,7 +155,7 @@ class _Followed:
             # The answer may have been lost on the way, and the request sent again: then AWS took the first.
             if not self._was_made(job.name, error):
                 raise
-        self._shown.noticed(f"{job.name} is made: SageMaker's tuner runs {self._search.trials} trials")
+        self._shown.noticed(f"{job.name} is made: SageMaker's tuner runs {count_text(self._search.trials, 'trial')}")
         return True
 
     def _was_made(self, name: str, error: AwsError) -> bool:

@@ -19,6 +19,7 @@ from facesim.spec.options import flag
 from facesim.tuning.search import Search
 from facesim.tuning.space import Axis
 from facesim.util.errors import InputError
+from facesim.util.words import count_text
 
 if TYPE_CHECKING:
     from facesim.backends.training_job import TrainingJob
@@ -88,7 +89,7 @@ def plan_search(
     paid = [made] * _most_trials(search, made)
     estimate = base.backend.open().estimate(paid, base.backend.max_cost)
     if len(paid) < search.trials:
-        estimate = f"before the deadline no more than {len(paid)} trials can run to their end: {estimate}"
+        estimate = f"before the deadline no more than {count_text(len(paid), 'trial')} can run to their end: {estimate}"
     job = tuning.tuning_job(made, name, _config(search, base))
     forecasts = tuple(f"each trial: {line}" for line in forecast_lines([base], [inputs]))
     return SearchPlan(job, tuple(cleared.all_notices()), estimate, forecasts)
@@ -144,8 +145,8 @@ def _within_budget(search: Search, rendered: Callable[[float | None], TrainingJo
         trials = int(usd / most(shortest).total)
         possible = f"there is room for --trials {trials}" if trials else "there is no room for one"
         raise InputError(
-            f"--budget {usd:g} is too little for {search.trials} trials, of which each has its instances for "
-            f"{_SHORTEST_TRIAL_S} s at the least: {possible}; or use smaller instances or fewer workers",
+            f"--budget {usd:g} is too little for {count_text(search.trials, 'trial')}, of which each has its instances "
+            f"for {_SHORTEST_TRIAL_S} s at the least: {possible}; or use smaller instances or fewer workers",
             field="budget",
             value=usd,
         )

@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from facesim.util.words import count_text
+
 if TYPE_CHECKING:
     import jinja2
 
@@ -34,7 +36,7 @@ def page_environment(folder: Path) -> jinja2.Environment:
     )
     script = (Path(__file__).parent / "page.js").read_text(encoding="utf-8")
     sha256 = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    environment.globals.update(script=Markup(script), script_sha256=sha256)
+    environment.globals.update(script=Markup(script), script_sha256=sha256, count_text=count_text)
     return environment
 
 

@@ -10,6 +10,8 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from facesim.util.words import count_text
+
 #: So many examples of each reason are kept.
 EXAMPLES = 5
 
@@ -33,8 +35,7 @@ class Unused:
     def __str__(self) -> str:
         """`12 files: no permission to read (Ana/1.jpg, Bo/2.jpg, Bo/3.jpg, ...)`."""
         shown = ", ".join(self.examples[:_NAMED]) + (", ..." if len(self.examples) > _NAMED else "")
-        units = self.unit if self.count == 1 else f"{self.unit}s"
-        return f"{self.count:,} {units}: {self.reason}{f' ({shown})' if shown else ''}"
+        return f"{count_text(self.count, self.unit)}: {self.reason}{f' ({shown})' if shown else ''}"
 
 
 class Tally:
@@ -72,7 +73,7 @@ class Tally:
 def in_words(counted: Sequence[Unused], most: int = 5) -> str:
     """The most frequent reasons in one line."""
     rest = len(counted) - most
-    return "; ".join(map(str, counted[:most])) + (f"; and {rest} more reasons" if rest > 0 else "")
+    return "; ".join(map(str, counted[:most])) + (f"; and {count_text(rest, 'more reason')}" if rest > 0 else "")
 
 
 def printable(text: str) -> str:

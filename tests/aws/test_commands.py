@@ -153,6 +153,19 @@ def test_a_run_is_asked_for_where_it_was_made_whatever_region_is_the_users_by_no
 
 
 @pytest.mark.slow
+def test_a_job_that_the_account_does_not_have_is_not_waited_for(ended, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("facesim.backends.remote_job._DENIED_S", 0.01)
+    ended.result_file.unlink()
+    told = f"the AWS account 123456789012 has no training job facesim-{ended.id} in eu-west-1: give the --region that"
+
+    for named in (ended.directory, f"facesim-{ended.id}"):
+        assert main(["attach", str(named), "--region", "eu-west-1", "--output", str(tmp_path / "elsewhere")]) == 1
+        errors = capsys.readouterr().err
+        assert told in errors and "AWS_PROFILE" in errors and "continues at AWS" not in errors
+    assert main(["attach", str(ended.directory)]) == 0
+
+
+@pytest.mark.slow
 def test_following_logs_survives_that_aws_does_not_answer_for_a_while(ended, refuse, capsys, monkeypatch):
     monkeypatch.setattr("facesim.backends.sagemaker.backend._LOGS_EVERY_S", 0.05)
     refuse(LogsResponse, "get_log_events", "ServiceUnavailableException", times=8)
@@ -276,7 +289,7 @@ def test_attaching_to_a_study_follows_what_was_submitted_and_runs_the_rest(endpo
 def test_a_job_that_is_not_there_is_an_error_in_words(endpoint, capsys):
     assert main(["status", "facesim-nobody"]) == 1
 
-    assert "cannot describe the training job facesim-nobody" in capsys.readouterr().err
+    assert "has no training job facesim-nobody in us-east-1: give the --region that" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -74,7 +74,7 @@ def test_an_archive_that_would_fill_the_disk_is_refused_before_it_does(tmp_path)
     with gzip.open(tmp_path / "a.tar.gz", "wb") as file:
         file.write(huge.tobuf() + bytes(4096))
 
-    with pytest.raises(AwsError, match=r"more than can be unpacked: 1 files .*, 1,125,899,906,842,624 bytes \(at most"):
+    with pytest.raises(AwsError, match=r"more than can be unpacked: 1 file .*, 1,125,899,906,842,624 bytes \(at most"):
         unpack(tmp_path / "a.tar.gz", tmp_path / "out")
 
     assert list((tmp_path / "out").iterdir()) == []

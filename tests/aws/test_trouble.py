@@ -177,7 +177,7 @@ def test_a_run_that_is_lost_sight_of_does_not_keep_others_of_its_folder_from_bei
     for run in (first, second):
         run.result_file.unlink()  # as if the command that followed it had been killed
     monkeypatch.setattr("facesim.backends.remote_job._DENIED_S", 0.01)
-    refuse(SageMakerResponse, "describe_training_job", "AccessDeniedException", times=2)
+    refuse(SageMakerResponse, "describe_training_job", "AccessDeniedException", times=3)  # once before it is followed
 
     code = main(["attach", str(output)])
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shlex
+import shutil
 import stat
 import subprocess
 import sys
@@ -89,14 +91,14 @@ def test_an_output_of_ascii_alone_gets_a_table_in_ascii(tmp_path, env):
     assert "... 95 % interval" in command.output
 
 
-#: Sends Ctrl-C when the module is about to be imported that TROUBLE names.
+#: Sends Ctrl-C, or the SIGNAL, when the module is about to be imported that TROUBLE names.
 _INTERRUPTING = """
 import os, signal, sys
 
 class Interrupting:
     def find_spec(self, name, path=None, target=None):
         if name == os.environ["TROUBLE"]:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), getattr(signal, os.environ.get("SIGNAL", "SIGINT")))
 
 sys.meta_path.insert(0, Interrupting())
 """
@@ -121,6 +123,22 @@ def test_ctrl_c_during_imports_ends_in_one_line(tmp_path, module, arguments):
 
     assert (command.code, command.output) == (130, "")
     assert command.errors.strip() == "facesim: interrupted"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signal", ["SIGINT", "SIGTERM"])
+def test_what_ends_a_report_on_runs_says_what_is_kept_and_what_writes_it(tmp_path, signal):
+    (tmp_path / "sitecustomize.py").write_text(_INTERRUPTING)
+    search, ended = os.pathsep.join([str(tmp_path), *sys.path]), tmp_path / "a run"
+    shutil.copytree(GOLDEN, ended)
+
+    command = run("attach", ended, env={"PYTHONPATH": search, "TROUBLE": "facesim.report.html", "SIGNAL": signal})
+
+    writes = f"facesim report '{ended}' --output '{ended / 'report.html'}'"
+    assert command.code == 130
+    assert f"the runs are kept, their report may not be: {writes}\n" in command.errors
+    assert command.errors.endswith("facesim: interrupted\n") and not (ended / "report.html").exists()
+    assert run(*shlex.split(writes)[1:]).code == 0 and (ended / "report.html").exists()
 
 
 @pytest.mark.parametrize("asked", ["bash_source", "zsh_source", "bash_complete", "nonsense", ""])

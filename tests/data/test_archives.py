@@ -92,6 +92,18 @@ def test_what_is_no_image_and_what_is_damaged_is_counted(ready, zipped):
     assert {one.examples[0] for one in data.unused} == set(more)
 
 
+def test_a_table_in_an_archive_is_not_read_and_that_is_told(ready, zipped):
+    table = {"labels.csv": b"path,label\n0.png,Ana\n"}
+
+    told = [str(one) for one in ready(zipped(TWO | table)).unused]
+
+    assert told == [
+        "1 file: a table (.csv), which is not read in an archive: unpack it, and give the table itself (labels.csv)"
+    ]
+    with pytest.raises(InputError, match=r"or unpack faces.zip and give a .csv with the columns path,label that lists"):
+        ready(zipped({f"{number}.png": png(number) for number in range(3)} | table))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -162,7 +162,7 @@ def test_of_several_columns_that_may_say_the_part_the_one_that_does_in_any_file_
 def test_a_shard_that_is_missing(ready, written, tmp_path):
     written(table(), "faces/train-00000-of-00002.parquet")
 
-    with pytest.raises(InputError, match=r"train has 2 files and 1 are missing, among them number 1"):
+    with pytest.raises(InputError, match=r"train has 2 files and 1 is missing, among them number 1"):
         ready(tmp_path / "faces")
 
 

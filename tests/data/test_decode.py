@@ -280,15 +280,29 @@ class TestReasons:
         assert message in decode_bytes(content, "record 7", wanted()).reason
 
     def test_avif_that_is_damaged_is_not_said_to_be_of_no_kind_that_is_read(self):
-        assert "or the file is damaged" in decode_bytes(b"\0\0\0\x18ftypavif", "record 7", wanted()).reason
+        if not features.check("avif"):
+            pytest.skip("this Pillow has no AVIF")
+
+        assert decode_bytes(b"\0\0\0\x18ftypavif", "record 7", wanted()).reason == "AVIF, and damaged; copy it again"
+
+    def test_avif_that_this_pillow_does_not_read(self, monkeypatch):
+        words = "AVIF support not installed"
+        monkeypatch.setitem(Image.OPEN, "AVIF", (None, lambda start: words if b"avif" in start else False))
+
+        assert "this Pillow does not read it" in decode_bytes(b"\0\0\0\x18ftypavif", "record 7", wanted()).reason
 
     def test_heic_without_its_package(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "pi_heif", None)
         monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
 
         assert decode_bytes(b"\0\0\0\x18ftypheic", "record 7", wanted()).reason == (
-            "HEIC, and facesim-cluster[heic] is not installed or the file is damaged; convert it to JPEG"
+            "HEIC, and facesim-cluster[heic] is not installed; install it, or convert it to JPEG"
         )
+
+    def test_heic_that_is_damaged(self):
+        pytest.importorskip("pi_heif")
+
+        assert decode_bytes(HEIC[:300], "record 7", wanted()).reason.startswith("HEIC, and damaged, or written")
 
     def test_numbers_without_a_range(self, tmp_path):
         Image.fromarray(np.full((8, 8), 1 << 20, np.int32)).save(tmp_path / "deep.tif")

@@ -175,7 +175,7 @@ class TestManyPicturesAlike:
 
         (note,) = notes_across(images, np.zeros(4, int), np.array([0, 0, 0, 2]), "abcd", lambda *_: None)
 
-        assert "1 of the 1 images" in note and "(1 pairs, 0 of them crops; such as a and d)" in note
+        assert "1 of the 1 images" in note and "(1 pair, 0 of them crops; such as a and d)" in note
 
 
 @pytest.mark.parametrize("size", [(1, 40), (40, 1)])

@@ -189,14 +189,14 @@ class TestFoldersThatCannotBeUsed:
         (tmp_path / "faces").mkdir()
         (tmp_path / "faces/Ana").symlink_to(tmp_path / "elsewhere")
 
-        with pytest.raises(InputError, match="1 links, which are not followed"):
+        with pytest.raises(InputError, match="1 link, not followed"):
             find_examples(tmp_path / "faces")
 
     def test_images_in_nobody_s_folder(self, photo, tmp_path):
         for path in ("a.png", "Ana/1.png", "Bo/1.png"):
             photo(path)
 
-        with pytest.raises(InputError, match=r"1 of 3 images lie in no identity's folder \(a.png\)"):
+        with pytest.raises(InputError, match=r"1 of 3 images lies in no identity's folder \(a.png\)"):
             find_examples(tmp_path)
 
     def test_unclear_whether_people_or_their_groups(self, photo, tmp_path):

@@ -321,7 +321,7 @@ def test_what_is_told_of_a_subset_is_of_its_own_images(ready, tree):
         if (part := take_subset(data, Subset.parse("identities=2,images=2"), seed)).names == ("Ana", "Bo")
     )
 
-    assert any("look the same" in note for note in data.notes)
+    assert any("the same as images to train on" in note for note in data.notes)
     (told,) = part.notes_for(OWN)
     assert "4 images are trained on and 4 (test) are tested" in told
 
@@ -388,7 +388,7 @@ class TestTwins:
 
         data = ready(root, image_size=64)
 
-        note = next(note for note in data.notes if "look the same" in note)
+        note = next(note for note in data.notes if "the same as images to train on" in note)
         assert note.startswith("1 of the 5 images") and "again.png" in note and "train-Ana0.png" in note
         assert describe(data).near_duplicate_pairs_across_split == 1
 
@@ -398,10 +398,10 @@ class TestTwins:
         shutil.copy(source / "train/Ana/train-Ana2.png", source / "test/Bo/wrong.png")
 
         (told,) = [note for note in ready(source).notes if "of two people" in note]
-        assert told.startswith("1 of these pairs are of two people (") and "test/Bo/wrong.png" in told
+        assert told.startswith("of these pairs 1 is of two people (") and "test/Bo/wrong.png" in told
 
     def test_are_not_seen_where_there_are_none(self, ready, tree):
-        assert not any("look the same" in note for note in ready(tree(THREE), image_size=64).notes)
+        assert not any("the same as images to train on" in note for note in ready(tree(THREE), image_size=64).notes)
 
     def test_crops_are_looked_for_between_the_parts_and_within_a_person_only(self, faces):
         crop = Image.fromarray(faces[0]).crop((4, 4, 60, 60)).resize((64, 64))

@@ -198,8 +198,8 @@ def lines_of(records: list[bytes], numbers: list[int] | None = None) -> list[str
         (lambda lines: "".join(lines)[:-2], r"train.idx (leaves out 1 of the 8 records|points|is cut off)"),
         (lambda lines: "".join(lines[:5]) + "5", "leaves out 3 of the 8 records, is cut off in its last line"),
         (lambda lines: "", "leaves out 8 of the 8 records"),
-        (lambda lines: "".join([*lines, lines[2]]), "names 1 records more than once, gives 1 numbers more than once"),
-        (lambda lines: "".join([*lines, "8\t1\n"]), "points 1 times to where no record begins"),
+        (lambda lines: "".join([*lines, lines[2]]), "names 1 record more than once, gives 1 number more than once"),
+        (lambda lines: "".join([*lines, "8\t1\n"]), "points 1 time to where no record begins"),
     ],
 )
 def test_what_an_index_leaves_out_or_names_twice_is_told_and_all_records_are_read(tmp_path, ready, index, message):

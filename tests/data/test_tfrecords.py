@@ -76,7 +76,7 @@ def test_a_folder_of_shards_is_one_set_and_a_missing_one_is_told(tmp_path, ready
     in_order(ready(tmp_path))
 
     (tmp_path / "faces-train.tfrecord-00001-of-00002").unlink()
-    with pytest.raises(InputError, match="faces-train.tfrecord has 2 files and 1 are missing, among them number 1"):
+    with pytest.raises(InputError, match="faces-train.tfrecord has 2 files and 1 is missing, among them number 1"):
         ready(tmp_path)
 
 

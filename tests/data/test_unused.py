@@ -181,7 +181,7 @@ class TestCausesComeFirst:
 
         assert str(caught.value).startswith(
             "faces: not used: 3 files: empty file (Bo/0.png, Bo/1.png, Bo/2.png). "
-            "faces: 1 of 2 identities have fewer than 2 usable images (Bo)"
+            "faces: 1 of 2 identities has fewer than 2 usable images (Bo)"
         )
 
     def test_of_a_person_who_is_not_there_at_all(self, photo, tmp_path):
@@ -195,7 +195,7 @@ class TestCausesComeFirst:
 
         assert str(caught.value).startswith(
             "faces: not used: 3 files: .jp2 is not read, convert it to JPEG or PNG (Bo/0.jp2, Bo/1.jp2, Bo/2.jp2); "
-            "1 folder: a folder without an image that can be read (Bo). faces holds 1 identities"
+            "1 folder: a folder without an image that can be read (Bo). faces holds 1 identity"
         )
 
     def test_in_describe_too(self, tmp_path, two_people, monkeypatch, capsys):

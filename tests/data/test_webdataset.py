@@ -194,7 +194,7 @@ def test_what_claims_to_be_huge_is_not_unpacked(ready, tmp_path):
     ("members", "options", "message"),
     [
         ({"a.txt": b"3"}, {}, "faces.tar holds no images"),
-        ({"a.png": png(0)}, {}, "faces.tar: 1 of 1 images lie in no identity's folder"),
+        ({"a.png": png(0)}, {}, "faces.tar: 1 of 1 image lies in no identity's folder"),
         ({"a.png": png(0), "a.json": b"[1]"}, {}, "a.json is JSON of type list"),
         ({"a.png": png(0), "a.json": b"{"}, {}, "a.json cannot be read as JSON"),
         ({"a.png": png(0), "a.txt": b"\xff"}, {}, "a.txt cannot be read as UTF-8"),
@@ -208,6 +208,16 @@ def test_what_claims_to_be_huge_is_not_unpacked(ready, tmp_path):
 def test_what_is_not_clear_is_refused(ready, packed, members, options, message):
     with pytest.raises(InputError, match=message):
         ready(packed(members), **options)
+
+
+def test_a_table_among_folders_of_people_is_not_read_and_that_is_told(ready, packed):
+    members = {f"{person}/{number}.png": png(number) for person in ("Ana", "Bo") for number in range(2)}
+
+    data = ready(packed(members | {"labels.csv": b"path,label\n0.png,Ana\n"}))
+
+    assert [one.reason for one in data.unused] == [
+        "a table (.csv), which is not read in an archive: unpack it, and give the table itself"
+    ]
 
 
 def test_names_that_differ_in_capitals_alone_are_two_images(ready, packed):

@@ -588,6 +588,15 @@ def test_a_plan_says_which_of_its_jobs_take_longer_than_they_may(plan, profile, 
     assert said.endswith("give it to run single on ml.m5.2xlarge") and not none
 
 
+@pytest.mark.parametrize("spot", [True, False])
+@pytest.mark.parametrize("backend", ["sagemaker", "kubernetes", "docker", "local"])
+def test_a_price_is_in_doubt_where_one_is_shown(profile, backend, spot):
+    forecast, _ = forecast_of(make_job(backend=backend, strategy="allreduce", spot=spot), profile)
+
+    doubts = [text for text in forecast.assumptions if "price" in text]
+    assert len(doubts) == ((2 if spot else 1) if backend == "sagemaker" else 0), doubts
+
+
 def test_a_pod_is_forecast_with_the_cpus_that_it_is_given(profile):
     options = {"strategy": "allreduce", "backend": "kubernetes", "instance_type": "ml.m5.2xlarge"}  # of 8 vCPU
     usual, quarter, twice = (forecast_of(make_job(**options, pod_cpus=cpus), profile)[1] for cpus in (None, 2.0, 16.0))

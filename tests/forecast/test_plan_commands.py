@@ -288,6 +288,17 @@ def test_a_profile_of_no_experiment_is_told_as_such(profile, file, capsys, comma
     assert "the profile" in errors and f"cannot be used: {message}" in errors
 
 
+def test_a_batch_above_the_size_of_the_data_is_said_with_what_is_used(plan):
+    options = ("--strategy", "single", "--instance-type", "ml.m5.xlarge", "--epochs", "2", "--batch")
+
+    above, whole = (plan(*options, batch)[1] for batch in ("5000", "870"))
+
+    assert "batch 5000:" in above and "5,000 is more than there is: an update is made of all 870" in above
+    assert "batch 870:" in whole and "is more than there is" not in whole
+    as_json = json.loads(plan(*options, "5000", "--json")[1])
+    assert (as_json["batch"], as_json["update_batch"]) == (5000, 870)
+
+
 @pytest.mark.parametrize("given", ["file", "profile"])
 def test_a_profile_says_the_same_as_an_object_and_as_a_file(profile, file, tmp_path, given):
     changed = profile.model_copy(update={"batch": 8, "versions": {"pytest": "0.1"}})
@@ -312,6 +323,10 @@ def test_a_profile_says_the_same_as_an_object_and_as_a_file(profile, file, tmp_p
         (["--precision", "bfloat16"], "is of float32, and nothing about bfloat16 follows"),
         (["--region", "mars"], "--region 'mars' is not allowed"),
         (["--other-workers", "ml.m5.xlarge"], "such as ml.m5.xlarge:4"),
+        (
+            ["--other-workers", "ml.m5.xlarge:2", "--other-workers", "ml.m5.xlarge:1"],
+            "--other-workers names ml.m5.xlarge twice, with 2 and with 1: name it once",
+        ),
         (["--other-workers", "ml.m5.xlarge:2"], "need hosts of their own beside workers of several types"),
         (["--explain", "somewhere/else"], "--explain"),
         (["--explain", "single:4w"], "single has no 4 workers; leave that out"),

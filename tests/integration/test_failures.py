@@ -135,7 +135,7 @@ def half_bad(directory: Path) -> Path:
         (lambda d: d / "missing", "no data source"),
         (lambda d: d, "image"),
         (lambda d: bad_npz(d, [0] * 10), "one"),
-        (lambda d: bad_npz(d, [0] * 10 + [1]), "1 of 2 identities have fewer than 2 usable images"),
+        (lambda d: bad_npz(d, [0] * 10 + [1]), "1 of 2 identities has fewer than 2 usable images"),
         (half_bad, "broken0.png"),
     ],
     ids=["missing path", "empty folder", "one class", "too few images", "too many unreadable files"],

@@ -103,7 +103,7 @@ def test_a_table_of_pairs_with_folds_or_without(pair_table, tmp_path):
         (["0.png,1.png,1"], "a,b,same", "has the columns a, b, same; first, second, same are needed"),
         (["0.png,1.png,maybe"], "first,second,same", "line 2: .* same is 'maybe'"),
         (["0.png,,1"], "first,second,same", "line 2: first and second must be paths"),
-        (["0.png,9.png,1"], "first,second,same", "names 2 images and 1 of them are missing, such as .*9.png"),
+        (["0.png,9.png,1"], "first,second,same", "names 2 images and 1 of them is missing, such as .*9.png"),
         ([], "first,second,same", "names no pairs"),
         (["0.png,1.png,1,a", "2.png,3.png,0,"], "first,second,same,fold", "line 3: fold is empty, and other lines"),
         (["0.png,1.png,1", "1.png,0.png,no"], "first,second,same", "of .*/faces/1.png and .*/faces/0.png both that"),
@@ -137,10 +137,10 @@ def test_calfw_s_and_cplfw_s_lists_of_two_lines_a_pair(calfw, tmp_path):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (["Ana_0001.jpg 1"], "has 1 lines, and a pair has two"),
+        (["Ana_0001.jpg 1"], "has 1 line, and a pair has two"),
         (["Ana_0001.jpg 1", "Ana_0002.jpg 0"], "line 2: 'Ana_0002.jpg 0' is not an image and a number"),
         (["Ana_0001.jpg 1", "Ana_0002.jpg"], "line 2"),
-        (["Ana_0001.jpg 1", "Cy_0001.jpg 1"], "1 of them are missing, such as .*Cy_0001.jpg"),
+        (["Ana_0001.jpg 1", "Cy_0001.jpg 1"], "1 of them is missing, such as .*Cy_0001.jpg"),
     ],
 )
 def test_damaged_lists_of_two_lines_a_pair(calfw, lines, message):
@@ -189,6 +189,25 @@ def test_an_image_beside_itself_is_no_trial(pair_table, tmp_path):
 
     assert (len(listed.pairs.same), listed.trials.same.tolist()) == (4, [True, False])
     assert find_pairs(tmp_path / "pairs.txt", tmp_path / "faces").trials.same.tolist() == [False, False]
+
+
+def test_a_pair_that_is_listed_twice_is_one_trial(pair_table):
+    """In either order; the first is kept, with its fold."""
+    listed = pair_table(["0.png,1.png,1", "2.png,3.png,0", "1.png,0.png,1", "3.png,./2.png,0", "1.png,1.png,1"])
+
+    assert listed.trials.first.tolist() == listed.pairs.first[:2].tolist()
+    assert listed.trials.fold.tolist() == listed.pairs.fold[:2].tolist()
+    assert listed.left_out == ["without 1 of an image with itself", "without 2 that repeat others"]
+    assert pair_table(["0.png,1.png,1", "2.png,3.png,0"]).left_out == []
+
+
+def test_a_list_is_cut_into_folds_of_its_trials(pair_table):
+    trials = ["0.png,1.png,1", "0.png,2.png,0", "2.png,3.png,1", "1.png,3.png,0"]
+
+    listed = pair_table([*["0.png,0.png,1", "1.png,0.png,1"] * 4, *trials[1:]])
+
+    assert listed.trials.same.tolist() == [True, False, True, False]
+    assert listed.trials.fold.tolist() == [0, 0, 1, 1]
 
 
 @pytest.mark.parametrize("mark", ["", "\ufeff"])

@@ -69,7 +69,7 @@ def test_a_gallery_with_one_image_is_refused():
 
 
 def test_a_probe_of_nobody_in_the_gallery_is_refused():
-    with pytest.raises(InputError, match="1 of the probes' identities are not in the gallery"):
+    with pytest.raises(InputError, match="of the probes' identities 1 is not in the gallery"):
         identification(at(0, 90), np.array([1, 2]), at(0, 5), np.array([1, 3]))
 
 
@@ -167,7 +167,7 @@ def test_pairs_of_many_images_are_drawn_without_a_list_of_all():
     [
         ([0, 0, 1, 1, 2, 2], "there are 3"),
         ([0, 1, 2, 3], "two images or more of some identities, .* 0 of the 4 identities here have two"),
-        ([0, 0, 1, 2, 3], "1 of the 4 identities here have two"),
+        ([0, 0, 1, 2, 3], "1 of the 4 identities here has two"),
     ],
 )
 def test_too_few_people_or_images_to_verify_are_told(labels, message):
@@ -207,7 +207,7 @@ def test_a_pairs_file_of_one_fold_says_only_how_many(tmp_path):
     [
         ("", "is not a pairs file"),
         ("people\n", "is not a pairs file"),
-        (PAIRS + "Cy\t1\t2\n", "says 2 x 2 x 1 pairs and 5 follow"),
+        (PAIRS + "Cy\t1\t2\n", "says 2 x 2 x 1 pair and 5 follow"),
         (PAIRS.replace("Cy\t1\t3", "Cy\t1"), "line 4: 2 columns instead of 3"),
         (PAIRS.replace("Cy\t1\t3", "Cy\tone\t3"), "line 4: .*'one'"),
         (PAIRS.replace("2\t1\n", "-2\t-1\n", 1), "-2 folds of -1 pairs"),

@@ -105,7 +105,7 @@ def test_an_image_of_one_colour_shows_nobody(recognizer, notices, gallery, tmp_p
     Image.new("RGB", (40, 30), (9, 9, 9)).save(flat)
 
     recognizer.verify(flat, photo, threshold=0.5)
-    told = f"1 of 2 images are of one colour, or nearly, and show nobody ({flat})"
+    told = f"1 of 2 images is of one colour, or nearly, and shows nobody ({flat})"
     assert notices == [told]
     recognizer.identify(gallery, [photo, flat])
     assert told in notices

@@ -138,7 +138,7 @@ def test_evaluations_of_an_earlier_model_are_left_out_and_counted(run, tmp_path)
     model, _ = cards(run, tmp_path, evaluation("now"), evaluation("before", model_sha256="of another model"))
 
     assert "### On now" in model and "### On before" not in model
-    assert "because the model has changed since: evaluations on 1 data sets" in model
+    assert "because the model has changed since: evaluations on 1 data set" in model
     assert "- 12 people are few" in model and "Do not use it" not in model
 
 

@@ -552,7 +552,7 @@ def test_what_is_more_than_a_run_that_has_ended_is_not_removed(study, tmp_path):
     (tmp_path / "mine" / "job.json").write_text("{}")
 
     for folder, why in (
-        (outer.directory, f"holds 1 other runs, such as {inner.id}"),
+        (outer.directory, f"holds 1 other run, such as {inner.id}"),
         (at_aws.directory, "may still be run, and billed, at sagemaker: cancel it first"),
         (tmp_path / "mine", "has a job.json and nothing else of a run"),
     ):

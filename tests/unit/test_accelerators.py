@@ -205,7 +205,7 @@ def test_more_replicas_than_gpus_are_refused():
     (notice,) = checked(strategy="mirrored", workers=2, instance_type="ml.g5.xlarge")
 
     assert isinstance(notice, InputError)
-    assert "has 2 replicas on a host, and ml.g5.xlarge has 1 GPUs (A10G): give --workers 1 or less" in str(notice)
+    assert "has 2 replicas on a host, and ml.g5.xlarge has 1 GPU (A10G): give --workers 1 or less" in str(notice)
     assert checked(strategy="mirrored", workers=4, instance_type="ml.g5.12xlarge") == []
 
 

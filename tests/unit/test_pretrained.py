@@ -167,7 +167,9 @@ def test_other_forms_of_them_are_told(faces, tmp_path):
 
     (notice,) = unseen(job_on(faces, start))
 
-    assert re.match(rf"\d+ of the 16 images .*look the same as images that --pretrained {start} was trained on", notice)
+    assert re.match(
+        rf"\d+ of the 16 images .*looks? the same as images that --pretrained {start} was trained on", notice
+    )
 
 
 def test_what_cannot_be_known_of_a_network_is_told(earlier, faces, tmp_path):

@@ -24,6 +24,10 @@ class RefusedError(AwsError):
     """AWS finds the request itself wrong, such as a name that it does not know: it will be no better the next time."""
 
 
+class UnknownJobError(RefusedError):
+    """The account has no such job in this region."""
+
+
 class DeniedError(InputError):
     """The credentials are good, but do not allow what was asked."""
 
@@ -33,11 +37,17 @@ class ExpiredError(CredentialsError):
 
 
 class _Meaning(NamedTuple):
-    """What an error code of AWS' means: the error that it becomes here, and what to do."""
+    """What an error code of AWS' means: the error that it becomes here, and what to do. `asked` is how the operations
+    begin that it means this of.
+    """
 
     codes: frozenset[str]
     kind: type[FacesimError]
     advice: str
+    asked: str = ""
+
+    def is_of(self, code: str, operation: str) -> bool:
+        return code in self.codes and operation.startswith(self.asked)
 
 
 _WRONG_CLOCK = "this machine's clock is wrong: set it, then try again"
@@ -56,9 +66,10 @@ _MEANINGS = (
         "the AWS credentials have expired: sign in again",
     ),
     _Meaning(
-        frozenset({"400 of a head"}),  # what asks S3 for a head alone gets no reason
+        frozenset({"400"}),  # what asks S3 for a head alone gets no reason; else it is the answer of a proxy
         ExpiredError,
         "the AWS credentials may have expired: sign in again",
+        asked="Head",
     ),
     _Meaning(
         frozenset({
@@ -224,12 +235,11 @@ def _refused(error: Any, text: str) -> FacesimError:
     response = error.response.get("Error", {})  # of an answer that is none of AWS' own there is none
     code, message = response.get("Code", ""), response.get("Message", "")
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    if code == "400" and error.operation_name.startswith("Head"):
-        code = "400 of a head"  # of anything else it is no answer of AWS' own, but that of a proxy
-    if not any(code in meaning.codes for meaning in _MEANINGS) and (status in (403, 429) or status >= 500):
+    operation = error.operation_name
+    if not any(meaning.is_of(code, operation) for meaning in _MEANINGS) and (status in (403, 429) or status >= 500):
         code = "503" if status >= 500 else str(status)  # a code that is not known here has at least that meaning
     for meaning in _MEANINGS:
-        if code in meaning.codes:
+        if meaning.is_of(code, operation):
             named = _QUOTA_NAME.search(message)
             headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
             region = headers.get("x-amz-bucket-region") or response.get("Region")

@@ -16,7 +16,7 @@ from facesim.backends.emulation import takes_all_hosts
 from facesim.backends.kernels import unmeasured
 from facesim.backends.remote_job import was_made
 from facesim.backends.sagemaker import tuning
-from facesim.backends.sagemaker.advice import DeniedError, RefusedError
+from facesim.backends.sagemaker.advice import DeniedError, RefusedError, UnknownJobError
 from facesim.backends.sagemaker.attach import open_run
 from facesim.backends.sagemaker.bill import fitting_s, groups_of, refuse_above
 from facesim.backends.sagemaker.calls import OUTCOMES, cancel, describe, newest
@@ -125,6 +125,8 @@ class SageMakerBackend(Backend):
         """A job that has ended is followed, too, until its results are here."""
         account, name = _account(target), _name(target)
         run = target.run or open_run(account, name, output, target.backend)
+        if run.result() is None:
+            _check_known(account, name)
         run.claim.take()
         if run.result() is not None:
             return Attached(run)
@@ -190,6 +192,16 @@ def _account(target: Target) -> Account:
     another by now.
     """
     return Account(target.backend.region or (_made_in(target.run) if target.run else None))
+
+
+def _check_known(account: Account, name: str) -> None:
+    """Raise UnknownJobError where there is no such job. That AWS does not answer is waited out by who follows it."""
+    try:
+        describe(account, name)
+    except UnknownJobError:
+        raise
+    except FacesimError:
+        pass
 
 
 def _made_in(run: Run) -> str | None:

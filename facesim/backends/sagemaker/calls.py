@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from facesim.backends.sagemaker.advice import BusyError, QuotaError
+from facesim.backends.sagemaker.advice import BusyError, QuotaError, RefusedError, UnknownJobError
 from facesim.backends.sagemaker.session import AwsError, asking
 from facesim.runs.states import outcome_of_sagemaker
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 #: How a job ended, by its status; another status is that of a job that goes on.
 OUTCOMES = {status: outcome_of_sagemaker(status) for status in ("Completed", "Failed", "Stopped")}
 
+
+#: What DescribeTrainingJob says, beside an error code that may mean anything, where there is no such job.
+_NOT_FOUND = "Requested resource not found"
 
 #: Training jobs that this process has sent, or follows, and that have not ended as far as it knows.
 AT_WORK: set[str] = set()
@@ -74,10 +77,19 @@ def describe(account: Account, name: str) -> dict[str, Any]:
 
     Raises:
         InputError: one may not ask.
-        AwsError: there is no such job, or the answer is not one.
+        UnknownJobError: there is no such job.
+        AwsError: the answer is not one.
     """
-    with asking(f"describe the training job {name}"):
-        answer = account.client("sagemaker").describe_training_job(TrainingJobName=name)
+    try:
+        with asking(f"describe the training job {name}"):
+            answer = account.client("sagemaker").describe_training_job(TrainingJobName=name)
+    except RefusedError as error:
+        if _NOT_FOUND not in str(error):
+            raise
+        raise UnknownJobError(
+            f"the AWS account {account.id} has no training job {name} in {account.region}: give the --region that the "
+            "job was made in, or sign in to the account that made it (AWS_PROFILE names a profile of ~/.aws/config)"
+        ) from None
     answer.pop("ResponseMetadata", None)
     if missing := sorted({"TrainingJobStatus", "SecondaryStatus"} - answer.keys()):
         raise BusyError(f"cannot describe the training job {name}: the answer has no {' and no '.join(missing)}")

@@ -8,6 +8,7 @@ from facesim.backends.sagemaker.session import Account, CredentialsError, NoAcco
 from facesim.data.unseen import UnseenData
 from facesim.spec.remote import Remote, remote
 from facesim.util.errors import InputError
+from facesim.util.words import count_text
 
 if TYPE_CHECKING:
     from facesim.spec.job import Job
@@ -30,7 +31,9 @@ def look_at(job: Job) -> UnseenData:
             files, size = _listed(Account(job.backend.region), address, experiment.data)
         except (NoAccount, CredentialsError) as error:
             uncounted = f"how much there is cannot be asked: {error}"
-    amount = uncounted if size is None else f"{files:,} files, {size / 1e9:.3g} GB, stay where they are"
+    amount = (
+        uncounted if size is None else f"{count_text(files or 0, 'file')}, {size / 1e9:.3g} GB, left where the data is"
+    )
     note = (
         f"{amount}; each host prepares them by itself, before it trains; who is in it, what cannot be used of it, and "
         "whether a head for so many people fits, is known there alone"

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from facesim.backends.sagemaker.advice import AwsError
 from facesim.util.disk import MAKE_ROOM, is_full, no_room
 from facesim.util.errors import DiskFull, InputError
+from facesim.util.words import count_text
 
 
 def split(uri: str) -> tuple[str, str]:
@@ -223,8 +224,8 @@ def unpack(archive: Path, folder: Path) -> None:
                 size += member.size
                 if number > _MOST_FILES or size > _MOST_BYTES:
                     raise AwsError(
-                        f"{archive.name} holds more than can be unpacked: {number:,} files (at most {_MOST_FILES:,}), "
-                        f"{size:,} bytes (at most {_MOST_BYTES:,}); the rest is not unpacked"
+                        f"{archive.name} holds more than can be unpacked: {count_text(number, 'file')} (at most "
+                        f"{_MOST_FILES:,}), {size:,} bytes (at most {_MOST_BYTES:,}); the rest is not unpacked"
                     )
                 if size > room:
                     raise DiskFull(no_room(folder, MAKE_ROOM))

@@ -12,6 +12,7 @@ from facesim.runs.events import Interruption, Recovering, StateEntered
 from facesim.runs.states import RunState
 from facesim.training.order import read_orders
 from facesim.util.errors import InputError
+from facesim.util.words import count_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +43,10 @@ def scaling(comparison: Comparison) -> str | None:
                 for point, value in zip(scale.points, values, strict=True):
                     face = "none" if point.disturbed else colour
                     (mark,) = axes.plot(point.workers, value, "o", color=colour, markerfacecolor=face, markersize=6)
-                    tip(mark, f"{scale.label}, {point.workers} workers: {value:.2f}, bound by {point.bound}")
+                    tip(
+                        mark,
+                        f"{scale.label}, {count_text(point.workers, 'worker')}: {value:.2f}, bound by {point.bound}",
+                    )
         ideal: dict[str, Any] = {"color": INK, "linewidth": 0.9, "linestyle": (0, (5, 4)), "alpha": 0.55}
         for nth, fewest in enumerate(sorted({scale.points[0].reference_workers for scale in comparison.scales})):
             speed.plot([fewest, most], [1, most / fewest], label=None if nth else "ideal", **ideal)

@@ -13,6 +13,7 @@ from facesim.training.loop import fit
 from facesim.training.tensorflow.collectives import summed_by_strategy
 from facesim.training.tensorflow.replicated import Replicated
 from facesim.util.errors import FacesimError
+from facesim.util.words import count_text
 
 
 def train(context: Context) -> None:
@@ -26,8 +27,8 @@ def _devices(replicas: int) -> list[str]:
     if gpus := tf.config.list_physical_devices("GPU"):
         if replicas > len(gpus):
             raise FacesimError(
-                f"mirrored has {replicas} replicas (--workers) and this host {len(gpus)} GPUs: give --workers "
-                f"{len(gpus)} or less, or instances with more GPUs"
+                f"mirrored has {count_text(replicas, 'replica')} (--workers) and this host "
+                f"{count_text(len(gpus), 'GPU')}: give --workers {len(gpus)} or less, or instances with more GPUs"
             )
         tf.config.set_visible_devices(gpus[:replicas], "GPU")
         return [f"GPU:{index}" for index in range(replicas)]
