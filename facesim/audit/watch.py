@@ -11,12 +11,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from cluster.failure import name_of_signal
 from facesim.audit import FOLDER, linux
+from facesim.audit.place import Place, place_of
 from facesim.audit.verdict import LEAST_BYTES, LEAST_CPU_S, Rank
 from facesim.metrics.collectors import NotHere
 from facesim.metrics.collectors.nvml import Gpus
@@ -28,18 +29,6 @@ if TYPE_CHECKING:
 #: What stands for the pid of a process that is none of the command's, such as a rank on another host.
 ELSEWHERE = 0
 
-#: Where launchers say which rank a process is, and of how many: torchrun, Open MPI, MPICH, PMIx, Slurm.
-_RANK_VARIABLES = {
-    "RANK": "WORLD_SIZE",
-    "OMPI_COMM_WORLD_RANK": "OMPI_COMM_WORLD_SIZE",
-    "PMI_RANK": "PMI_SIZE",
-    "PMIX_RANK": "PMIX_SIZE",
-}
-#: The same of Slurm, which sets it for the script that starts others, too: TF_CONFIG says it better.
-_SLURM_VARIABLES = {"SLURM_PROCID": "SLURM_NTASKS"}
-#: Tasks of TF_CONFIG that train; a parameter server is a process like others, and with one a chief may only coordinate.
-_CHIEFS = ("chief", "master")
-_TRAINING_ROLES = (*_CHIEFS, "worker")
 #: Between two comparisons of the memory that processes have.
 _MEMORY_S = 1.0
 #: Seconds between two searches among all processes of the machine.
@@ -54,10 +43,10 @@ _V4_IN_V6 = "::ffff:"
 
 @dataclass
 class Process:
-    """A process that was seen. `rank`, of `world` in all, as its launcher says, None if it does not. `coordinates`: it
-    may be a chief that does not train, as with parameter servers. `gpu_s`: seconds in which its kernels ran, of all
-    GPUs. `received_bytes` by the sender's pid, or by `ELSEWHERE`; `most_at_a_time_bytes` between two looks at it.
-    `shares_memory`: with another rank.
+    """A process that was seen, or that reported. `rank`, of `world` in all, as its launcher or it says, None if neither
+    does. `coordinates`: it may be a chief that does not train, as with parameter servers. `looked_at`: it did not end
+    before that. `gpu_s`: seconds in which its kernels ran, of all GPUs. `received_bytes` by the sender's pid, or by
+    `ELSEWHERE`; `most_at_a_time_bytes` between two looks at it. `shares_memory`: with another rank.
     """
 
     pid: int
@@ -65,6 +54,7 @@ class Process:
     rank: str | None
     world: int = 1
     coordinates: bool = False
+    looked_at: bool = True
     cpu_s: float = 0.0
     memory_bytes: int = 0
     uses_gpu: bool = False
@@ -125,6 +115,8 @@ class Watched:
         parameter_bytes = [report["parameter_bytes"] for report in reports if "parameter_bytes" in report]
         return Rank(
             name=name,
+            numbered=any(process.rank for process in group),
+            looked_at=any(process.looked_at for process in group),
             cpu_s=sum(process.cpu_s for process in group),
             received_bytes=received if self.counted else None,
             most_at_a_time_bytes=max(process.most_at_a_time_bytes for process in group),
@@ -180,6 +172,8 @@ def watch(command: Sequence[str], folder: Path, sampling_s: float = 0.2) -> Watc
             watcher.end_unwatched()
             raise
     reports = {int(file.stem): list(_lines(file)) for file in sorted(folder.glob("*.jsonl"))}
+    for pid, said in reports.items():
+        watcher.heard(pid, said)
     processes = list(watcher.processes.values())
     seconds = time.monotonic() - begin
     return Watched(started.returncode, bool(asked), seconds, processes, reports, watcher.counts, watcher.looks)
@@ -273,6 +267,13 @@ class _Watcher:
             self._compare_memory()
         if self._connections is not None:
             self._count(self._connections)
+
+    def heard(self, pid: int, reports: Sequence[dict[str, Any]]) -> None:
+        """Take what a process says of itself for what was not seen of it."""
+        about = next((one["process"] for one in reports if "process" in one), {})
+        known = self.processes.setdefault(pid, Process(pid, about.get("command", ""), None, looked_at=False))
+        if known.rank is None:
+            known.rank, known.world, known.coordinates = Place(*about.get("place", [None]))
 
     def _family(self) -> list[psutil.Process]:
         """All that the command has started. What outlives the process that started it is found by its environment, for
@@ -389,48 +390,6 @@ class _Watcher:
                 looks.append((time.monotonic(), now))
                 if len(looks) > _MOST_LOOKS:
                     del looks[1 : _MOST_LOOKS // 2 : 2]
-
-
-class Place(NamedTuple):
-    """What a process' environment says of it: its rank, `rank 1` or `worker-0`, None if nothing, or if it does not
-    train; how many ranks there are; whether it may only coordinate them.
-    """
-
-    rank: str | None
-    world: int = 1
-    coordinates: bool = False
-
-
-def place_of(environment: Mapping[str, str]) -> Place:
-    """What a process' environment says of it."""
-    if place := _numbered(environment, _RANK_VARIABLES):
-        return place
-    task, cluster = (_tf_config(environment, part) for part in ("task", "cluster"))
-    role = task.get("type")
-    if role is None and (place := _numbered(environment, _SLURM_VARIABLES)):
-        return place
-    if role not in _TRAINING_ROLES or not str(task.get("index")).isdecimal():
-        return Place(None)
-    world = sum(len(cluster[each]) for each in _TRAINING_ROLES if isinstance(cluster.get(each), (list, dict)))
-    return Place(f"{role}-{task['index']}", max(1, world), role in _CHIEFS and bool(cluster.get("ps")))
-
-
-def _numbered(environment: Mapping[str, str], variables: Mapping[str, str]) -> Place | None:
-    """The rank that one of some variables names, by which is how many there are."""
-    for rank, world in variables.items():
-        if environment.get(rank, "").isdecimal():
-            count = environment.get(world, "")
-            return Place(f"rank {int(environment[rank])}", int(count) if count.isdecimal() else 1)
-    return None
-
-
-def _tf_config(environment: Mapping[str, str], part: str) -> dict[str, Any]:
-    """A part of TF_CONFIG; empty where that has none."""
-    try:
-        found = json.loads(environment.get("TF_CONFIG", "{}"))[part]
-    except (ValueError, TypeError, KeyError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _plain(end: tuple[str, int]) -> tuple[str, int]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ import pytest
 from facesim import audit
 from facesim.audit import FOLDER
 from facesim.audit.page import write as write_page
+from facesim.audit.place import own_place, place_of
 from facesim.audit.verdict import Rank, judge
-from facesim.audit.watch import Process, Watched, _lines, place_of
+from facesim.audit.watch import Process, Watched, _lines, watch
 
 
 def ranks(count: int = 2, **differing) -> list[Rank]:
@@ -41,6 +43,8 @@ NOTHING_TOLD = {
 PIPELINE = {"parameter_bytes": [9_000_000, 8_000_000], "parameters_sha256": ["a", "b"], "received_bytes": 3e6}
 #: Of what a rank receives nothing while it trains.
 ALONE = {"received_bytes": 2_000.0, "most_at_a_time_bytes": 2_000.0, "received_while_training_bytes": 0.0}
+#: A training that was over before it was looked at twice.
+SHORT = {"cpu_s": 0.5, "received_bytes": 0.0, "received_while_training_bytes": None}
 SAME_DATA = {"first_pass": frozenset("abc")}
 
 
@@ -65,11 +69,17 @@ SAME_DATA = {"first_pass": frozenset("abc")}
         ({"steps": [10, 0]}, "apart", "hardly a step"),
         ({"received_bytes": 100.0}, "unknown", "one of the two is wrong"),
         ({"received_bytes": 100.0, "parameters_sha256": None}, "apart", "once in a whole training"),
+        (ALONE | SHORT | {"parameters_sha256": None}, "unknown", "facesim.audit.parameters"),  # between two looks
+        (ALONE | SHORT, "unknown", "too short to see"),
+        (ALONE | {"parameters_sha256": ["a", None], "numbered": False}, "unknown", "through pipes, Unix sockets or"),
+        (ALONE | NOTHING_TOLD | {"numbered": False}, "unknown", "through pipes, Unix sockets or files"),
+        (ALONE | SAME_DATA | {"numbered": False}, "apart", "the data was not divided"),
+        (SHORT | {"looked_at": [True, False]}, "unknown", "of their CPU time and bytes nothing is known: rank 1."),
         ({"first_pass": None, "examples": 0}, "unknown", "rank 0: 10; rank 1: 10."),  # which it was not told
         ({"first_pass": None}, "unknown", "give facesim.audit.step their numbers, or the images alone"),
         ({"hashed": True, "repeated": 0}, "unknown", "altered whenever it is read"),
         ({"hashed": True}, "together", "different; two ranks shared 0%"),
-        ({"parameters_sha256": ["a", None]}, "unknown", "1 of 2 ranks"),
+        ({"parameters_sha256": ["a", None]}, "unknown", "the parameters of 1 of 2 ranks were reported."),
         ({"steps": [10, None], "first_pass": [frozenset("a"), None]}, "unknown", "facesim.audit.step(examples=...)"),
         (NOTHING_TOLD, "unknown", "facesim.audit.parameters"),
         (ALONE | NOTHING_TOLD, "apart", "gradients of a small network"),
@@ -315,6 +325,36 @@ def test_a_report_shows_names_that_are_no_text(tmp_path):
 
     assert watched.failure == "The command was killed by SIGKILL"
     assert page.read_text().count("\\xff.py") == 2
+
+
+def test_ranks_that_ended_before_they_were_seen_are_judged_by_what_they_reported(tmp_path):
+    """Forked when everything was imported, they live for some milliseconds; the script numbers them itself."""
+    script = (
+        "import os, facesim.audit as audit\n"
+        "for rank in range(2):\n"
+        "    if (pid := os.fork()) == 0:\n"
+        "        os.environ |= {'RANK': str(rank), 'WORLD_SIZE': '2'}\n"
+        "        audit.step(examples=[rank]); audit._current.flush(); os._exit(0)\n"
+        "    os.waitpid(pid, 0)\n"
+    )
+
+    seen = watch([sys.executable, "-c", script], tmp_path, sampling_s=60.0)
+
+    assert [(rank.name, rank.world, rank.steps) for rank in seen.ranks()] == [("rank 0", 2, 1), ("rank 1", 2, 1)]
+    assert all("audit.step" in process.command for process in seen.processes)
+    assert any("nothing is known: rank 0, rank 1." in sentence for sentence in judge(seen.ranks()).evidence)
+
+
+def test_a_rank_may_be_numbered_by_pytorch_s_process_group_alone(monkeypatch):
+    group = SimpleNamespace(
+        is_available=lambda: True, is_initialized=lambda: True, get_rank=lambda: 3, get_world_size=lambda: 8
+    )
+    monkeypatch.setitem(sys.modules, "torch.distributed", group)
+
+    assert own_place() == ("rank 3", 8, False)
+
+    monkeypatch.setenv("RANK", "1")
+    assert own_place() == ("rank 1", 1, False)
 
 
 def test_what_processes_of_another_facesim_reported_is_left_out(tmp_path):
