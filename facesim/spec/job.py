@@ -290,7 +290,8 @@ def _nested(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[InputError]]
         if name not in table:
             close = difflib.get_close_matches(name, [*table, "spot"], n=1)
             remedy = f"did you mean {flag(close[0])}?" if close else None
-            message = f"unknown option {flag(name)}" + (f"; {remedy}" if remedy else "")
+            shown = flag(name) if name.isidentifier() else repr(name)
+            message = f"unknown option {shown}" + (f"; {remedy}" if remedy else "")
             wrong.append(InputError(message, field=name, value=value, allowed=[*table, "spot"], remedy=remedy))
         elif isinstance(value, bool) and table[name].kind in (int, float):  # else True would be 1
             message = f"{flag(name)} {value!r} is not allowed: a number"

@@ -160,6 +160,9 @@ def _seeds(given: int | Sequence[int]) -> tuple[int, ...]:
 
 
 def _distinct(name: str, values: Sequence[Any]) -> tuple[Any, ...]:
+    if isinstance(values, str):  # whose letters would be the values
+        message = f"{flag(name)} has {values!r}; its values have to be a list"
+        raise InputError(message, field=name, value=values)
     try:
         return tuple(dict.fromkeys(values))
     except TypeError:  # a list or a table in it
