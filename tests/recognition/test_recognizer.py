@@ -70,6 +70,11 @@ def test_one_image_twice_is_told(recognizer, faces, tmp_path):
     assert not [note for note in recognizer.verify(one, other, threshold=0.5).notes if "twice" in note]
 
 
+def test_no_images_have_no_embeddings(recognizer):
+    with pytest.raises(InputError, match=r"there are no images; this model takes uint8 \(n, 32, 32, 3\)"):
+        recognizer.embed(np.zeros((0, 32, 32, 3), np.uint8))
+
+
 def test_a_gallery_s_image_that_cannot_be_read_is_left_out_and_told_unless_nobody_is_left(
     recognizer, notices, faces, gallery
 ):
