@@ -412,7 +412,7 @@ class Recognizer:
         if (own_model := OwnModel.find(embedder.experiment.model)) and format == "keras" and not loads_alone(output):
             self._notice(
                 f"{output} has layers or functions of {own_model.path} in it: to load it, give Keras these as "
-                f"custom_objects, or write another format, which needs none"
+                f"custom_objects, or import that file if it registers them, or write another format, which needs none"
             )
         return Exported(output, tuple(model.input_shape[1:]), model.outputs[0].shape[-1], names)
 

@@ -295,10 +295,13 @@ def test_an_evaluation_on_a_validation_part_is_not_called_held_out(run, faces, t
     assert "of 16 validation images" in shown.output and "held-out" not in shown.output, shown.errors
 
 
-def test_an_export_that_needs_the_user_s_file_says_so(run, recognizer, notices, tmp_path, monkeypatch):
+@pytest.mark.parametrize("registers", [False, True])
+def test_an_export_that_needs_the_user_s_file_says_so(run, recognizer, notices, tmp_path, monkeypatch, registers):
+    """Also where the file registers its layers: that was done in this process, and not where the export is loaded."""
     from facesim import models
 
-    (tmp_path / "net.py").write_text(OWN)
+    registered = "@keras.saving.register_keras_serializable('own')\ndef twice"
+    (tmp_path / "net.py").write_text(OWN.replace("def twice", registered) if registers else OWN)
     monkeypatch.setenv(ENVIRONMENT, str(tmp_path))
     job = make_job(data=run.job().experiment.data, image_size=32, model=f"{tmp_path / 'net.py'}:build")
     own = Run.create(tmp_path / "run", job)
