@@ -36,7 +36,8 @@ class Rank:
     received_bytes: from other processes, here and on other hosts; None where they could not be counted.
     most_at_a_time_bytes: of these, between two looks at it. received_while_training_bytes: from its first step to its
     last; None where it was not looked at twice in between.
-    gpu_s: in which its kernels ran. shares_memory: with another rank, which may be how they exchange.
+    gpu_s: in which its kernels ran. shares_memory: with another rank, which may be how they exchange. connects_briefly:
+    some of the ranks' connections came and went between two looks.
     steps: that it reported; None if it reported none.
     examples: of these steps. first_pass: what identifies its examples, until one came again; None if unknown.
     repeated: examples that came again. hashed: whether examples are identified by their content.
@@ -57,6 +58,7 @@ class Rank:
     gpu_s: float = 0.0
     gpu_memory_bytes: float = 0.0
     shares_memory: bool = False
+    connects_briefly: bool = False
     steps: int | None = None
     examples: int = 0
     first_pass: frozenset[str] | None = None
@@ -188,7 +190,12 @@ def _wire(ranks: Sequence[Rank], evidence: list[str]) -> bool | None:
         + "."
     )
     if _exchange_unseen(ranks):
-        way = "use GPUs" if any(rank.uses_gpu for rank in ranks) else "have memory in common"
+        ways = {
+            "use GPUs": any(rank.uses_gpu for rank in ranks),
+            "have memory in common": any(rank.shares_memory for rank in ranks),
+            "have connections that end before they are looked at": any(rank.connects_briefly for rank in ranks),
+        }
+        way = " and ".join(way for way, is_taken in ways.items() if is_taken)
         evidence.append(f"They {way}, by which they may exchange, too: these bytes are not all.")
         return None
     trained = _trained(ranks)
@@ -229,7 +236,9 @@ def _meanwhile(ranks: Sequence[Rank], evidence: list[str]) -> bool | None:
 
 def _exchange_unseen(ranks: Sequence[Rank]) -> bool:
     """Whether what they exchange cannot all be counted."""
-    return any(rank.received_bytes is None or rank.uses_gpu or rank.shares_memory for rank in ranks)
+    return any(
+        rank.received_bytes is None or rank.uses_gpu or rank.shares_memory or rank.connects_briefly for rank in ranks
+    )
 
 
 def _trained(ranks: Sequence[Rank]) -> Sequence[Rank]:

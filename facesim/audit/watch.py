@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +24,7 @@ from facesim.metrics.collectors.nvml import Gpus
 from facesim.util.errors import InputError, reason
 
 if TYPE_CHECKING:
-    from facesim.metrics.collectors.sockets import Connection
+    from facesim.metrics.collectors.sockets import Connections, End
 
 #: What stands for the pid of a process that is none of the command's, such as a rank on another host.
 ELSEWHERE = 0
@@ -68,8 +68,8 @@ class Process:
 @dataclass(frozen=True)
 class Watched:
     """What was seen of a command. interrupted: whether it was asked to end. counted: whether bytes between processes
-    could be counted. looks: (clock_s, bytes received until then) by pid, in order; `clock_s` is of the machine's
-    monotonic clock, in reports, too.
+    could be counted. missed: whether some of their connections came and went between two looks. looks: (clock_s, bytes
+    received until then) by pid, in order; `clock_s` is of the machine's monotonic clock, in reports, too.
     """
 
     exit_code: int
@@ -79,6 +79,7 @@ class Watched:
     reports: Mapping[int, Sequence[dict[str, Any]]]
     counted: bool
     looks: Mapping[int, Sequence[tuple[float, float]]] = field(default_factory=dict)
+    missed: bool = False
 
     @property
     def failure(self) -> str | None:
@@ -125,6 +126,7 @@ class Watched:
             gpu_s=sum(process.gpu_s for process in group),
             gpu_memory_bytes=sum(process.gpu_memory_bytes for process in group),
             shares_memory=any(process.shares_memory for process in group),
+            connects_briefly=self.missed,
             steps=len(steps) or None,
             examples=sum(report["step"] for report in steps),
             first_pass=frozenset(name for names in passes for name in names) if known else None,
@@ -176,7 +178,9 @@ def watch(command: Sequence[str], folder: Path, sampling_s: float = 0.2) -> Watc
         watcher.heard(pid, said)
     processes = list(watcher.processes.values())
     seconds = time.monotonic() - begin
-    return Watched(started.returncode, bool(asked), seconds, processes, reports, watcher.counts, watcher.looks)
+    return Watched(
+        started.returncode, bool(asked), seconds, processes, reports, watcher.counts, watcher.looks, watcher.missed
+    )
 
 
 def _start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
@@ -235,12 +239,17 @@ class _Watcher:
         self._sampled_s = self._mapped_s = self._searched_s = time.monotonic()
         self._owner: dict[int, int] = {}  # socket -> pid
         self._received: dict[int, tuple[int, int, float]] = {}  # socket -> receiver, sender, bytes
-        self._connections: Iterable[Connection] | None = None
+        self._ports: set[int] = set()  # at which the command's processes take connections
+        self._known: set[tuple[End, End]] = set()  # the ends of connections that are counted, or were there before
+        self.missed = False
+        self._connections: Connections | None = None
         if sys.platform == "linux":
             from facesim.metrics.collectors.sockets import Connections
 
             with suppress(Exception):  # whatever the library raises where a container forbids it
-                self._connections = Connections()
+                connections = Connections()
+                self._known |= {_plain_ends(each) for each in connections.closed()}
+                self._connections = connections
         try:
             self._gpus: Gpus | None = Gpus()
         except NotHere:
@@ -360,20 +369,24 @@ class _Watcher:
             known.memory_bytes = max(known.memory_bytes, process.memory_info().rss)
             known.uses_gpu = known.uses_gpu or linux.has_gpu(process.pid)
 
-    def _count(self, established: Iterable[Connection]) -> None:
+    def _count(self, asked: Connections) -> None:
         from facesim.metrics.collectors.sockets import sockets_of
 
         try:
-            connections = list(established)
+            connections, listening, closed = list(asked), dict(asked.listening()), list(asked.closed())
         except Exception:  # as where they are first asked about: what was counted until then is not all
             self._connections = None
             return
-        if any(connection.inode not in self._owner for connection in connections):
+        if any(inode not in self._owner for inode in (*listening, *(each.inode for each in connections))):
             self._owner |= {inode: pid for pid in self._alive for inode in sockets_of(pid)}
-        ends = {(_plain(connection.local), _plain(connection.remote)): connection.inode for connection in connections}
+        ends = {_plain_ends((connection.local, connection.remote)): connection.inode for connection in connections}
+        self._ports |= {port for inode, port in listening.items() if inode in self._owner}
+        self._known |= {*ends, *((remote, local) for local, remote in ends)}
+        unseen = {_plain_ends(each) for each in closed} - self._known
+        self.missed |= any(port in self._ports for each in unseen for _, port in each)
         for connection in connections:
             receiver = self._owner.get(connection.inode)
-            sender = self._owner.get(ends.get((_plain(connection.remote), _plain(connection.local)), -1), ELSEWHERE)
+            sender = self._owner.get(ends.get(_plain_ends((connection.remote, connection.local)), -1), ELSEWHERE)
             if receiver is not None and receiver != sender:
                 self._received[connection.inode] = (receiver, sender, connection.received_bytes)
         before = {pid: sum(process.received_bytes.values()) for pid, process in self.processes.items()}
@@ -392,8 +405,9 @@ class _Watcher:
                     del looks[1 : _MOST_LOOKS // 2 : 2]
 
 
-def _plain(end: tuple[str, int]) -> tuple[str, int]:
-    return end[0].removeprefix(_V4_IN_V6), end[1]
+def _plain_ends(ends: tuple[End, End]) -> tuple[End, End]:
+    here, there = ((address.removeprefix(_V4_IN_V6), port) for address, port in ends)
+    return here, there
 
 
 def _place(name: str) -> tuple[str, int]:

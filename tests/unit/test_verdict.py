@@ -54,6 +54,12 @@ SAME_DATA = {"first_pass": frozenset("abc")}
         ({}, "together", "equal, bit for bit"),
         ({"received_bytes": None}, "together", "cannot be counted"),
         ({"received_bytes": 0.0, "uses_gpu": True}, "together", "GPUs"),
+        (
+            ALONE | {"connects_briefly": True},
+            "together",
+            "They have connections that end before they are looked at, by",
+        ),
+        (ALONE | NOTHING_TOLD | {"connects_briefly": True}, "unknown", "these bytes are not all"),
         (ALONE | {"parameters_sha256": ["a", "b"]}, "apart", "2 different sets"),
         ({"parameters_sha256": ["a", "b"], "uses_gpu": True}, "apart", "2 different sets"),
         ({"parameters_sha256": ["a", "b"]}, "unknown", "ended with different ones"),  # gossip, asynchronous
