@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facesim.api.defaults import OUTPUT
-from facesim.api.values import options_of
+from facesim.api.values import options_of, value_of
 from facesim.spec.options import as_in_python
 from facesim.util.errors import InputError
 from facesim.util.folders import local_path
@@ -154,7 +154,7 @@ def plan(
             own_instances=None if instances is None else local_path(instances),
             region=region,
             runs=local_path(runs),
-            replays=replay,
+            replays=value_of(replay),
         )
     return Plan(made)
 

@@ -119,11 +119,12 @@ def tune(
     from facesim.tuning.findings import find
 
     with as_in_python():
-        space = options_of(search or {}, "search")
-        wanted = wanted_search(
-            space, trials=trials, validation=validation, budget_s=budget_s, budget_usd=budget_usd, tuner=tuner,
-            tuner_strategy=tuner_strategy, parallel=parallel, **options_of(given, "options"),
-        )  # fmt: skip
+        limits = {
+            "trials": trials, "validation": validation, "budget_s": budget_s, "budget_usd": budget_usd,
+            "parallel": parallel,
+        }  # fmt: skip
+        options = options_of({**given, **limits, "tuner": tuner, "tuner_strategy": tuner_strategy}, "options")
+        wanted = wanted_search(options_of(search or {}, "search"), **options)
         return Tuning(find(wanted, local_path(output), list(observers_or_display(observers))))
 
 

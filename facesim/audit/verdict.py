@@ -139,7 +139,7 @@ def _alone(rank: Rank) -> Verdict:
     if rank.world > 1:
         why = (
             f"Of {rank.world} ranks only {rank.name} was seen: the others run on other hosts, which are not watched, "
-            "or ended before they were seen."
+            "ended before they were seen, or do not say which rank they are."
         )
         return Verdict(UNKNOWN, [why])
     if rank.processes > 1:

@@ -87,6 +87,7 @@ def test_wrong_input_is_an_error_with_its_field_in_the_words_of_python(given, fi
         (lambda: facesim.Study(axes=["batch"]), "axes is .'batch'.; it has to be a dict of options"),
         (lambda: facesim.Study(axes={"strategy": "single"}), "strategy has 'single'; its values have to be a list"),
         (lambda: facesim.Study(faults=3), "faults is 3; it has to be"),
+        (lambda: facesim.tune(trials=np.int64(0)), "trials 0 must be a whole number from 1 on"),
         (lambda: facesim.tune([("batch", [1, 2])]), "search is .*; it has to be a dict of options"),
     ],
 )
@@ -229,6 +230,7 @@ def test_what_cannot_be_planned_is_an_error_that_names_arguments(profile):
         ({"other_workers": {"ml.m5.xlrge": 2}, "strategy": "allreduce"}, "did you mean ml.m5.xlarge"),
         ({"other_workers": {"ml.m5.xlarge": 8}, "strategy": "allreduce"}, "give more workers than other_workers 8"),
         ({"deadline": 2}, "no duration without a unit"),
+        ({"replay": "2"}, "replay '2' is not allowed: it must be 0 to 20 seeds"),
     ):
         with pytest.raises(InputError, match=message) as refused:
             facesim.plan(profile=profile, **given)
