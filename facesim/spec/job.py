@@ -281,7 +281,7 @@ def _nested(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[InputError]]
     """Flat options as a job nests them, and what is wrong with them."""
     table = options()
     wrong: list[InputError] = []
-    parts = {part: given.get(part, default) for part, default in DEFAULTS.items()}
+    parts = {part: str(given.get(part, default)) for part, default in DEFAULTS.items()}
     nested: dict[str, Any] = {
         "experiment": {}, "shape": {}, "recovery": {}, "spot": {},
         "strategy": {"name": parts["strategy"]}, "backend": {"name": parts["backend"]},

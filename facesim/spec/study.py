@@ -87,7 +87,7 @@ class Study:
         table = options()
         for part, registry in DECIDING.items():
             names = self._names(part)
-            if not set(names) <= set(registry):
+            if not all(isinstance(name, str) and name in registry for name in names):
                 continue  # `make_job` says what is wrong
             for name, value in {**self.base, **self.axes}.items():
                 one = table.get(name)

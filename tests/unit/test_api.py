@@ -73,6 +73,8 @@ def test_wrong_input_is_an_error_with_its_field_in_the_words_of_python(given, fi
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda: facesim.run({"epochs": 5}), "strategy .*epochs.* is not allowed: must be one of single, "),
+        (lambda: facesim.Study(backend=["local", {}]), "backend has .*; its values have to be single ones"),
         (lambda: facesim.run(observers=3), "observers is 3; it has to be a list of facesim.Observer"),
         (lambda: facesim.run(observers=facesim.Observer()), "it has to be a list of facesim.Observer"),
         (lambda: facesim.run(observers=[facesim.Observer]), "it has to be a list of facesim.Observer"),
