@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 import subprocess
 import sys
@@ -332,6 +333,14 @@ def test_a_report_shows_names_that_are_no_text(tmp_path):
 
     assert watched.failure == "The command was killed by SIGKILL"
     assert page.read_text().count("\\xff.py") == 2
+
+
+def test_a_report_shows_the_command_as_a_shell_takes_it(tmp_path):
+    watched = Watched(0, False, 1.0, [], {}, True)
+
+    page = write_page(["sh", "-c", "train; wait"], watched, judge([]), tmp_path)
+
+    assert "sh -c 'train; wait'" in html.unescape(page.read_text())
 
 
 def test_ranks_that_ended_before_they_were_seen_are_judged_by_what_they_reported(tmp_path):
