@@ -106,7 +106,7 @@ def compare(
     Raises:
         InputError: a path holds no run.
     """
-    given = [runs] if isinstance(runs, (Run, Path, str)) else runs
+    given = runs if isinstance(runs, Iterable) and not isinstance(runs, str) else [runs]
     by_directory: dict[Path, Run] = {}
     for run_or_path in given:
         if isinstance(run_or_path, Run):

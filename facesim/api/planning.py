@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facesim.api.defaults import OUTPUT
+from facesim.api.values import options_of, value_of
 from facesim.spec.options import as_in_python
 from facesim.util.errors import InputError
 from facesim.util.folders import local_path
@@ -149,12 +150,12 @@ def plan(
         made = plan_training(
             axes,
             wanted,
-            given=given,
+            given=options_of(given, "options"),
             profile=profile if profile is None or isinstance(profile, Profile) else local_path(profile),
             own_instances=None if instances is None else local_path(instances),
             region=region,
             runs=local_path(runs),
-            replays=replay,
+            replays=value_of(replay),
         )
     return Plan(made)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facesim.api.defaults import observers_or_display
+from facesim.api.values import options_of
 from facesim.recognition.recognizer import Recognizer
 from facesim.runs import directory
 from facesim.runs.states import RunState
@@ -135,7 +136,7 @@ class Run:
             InputError: it cannot continue, or not with these changes; nothing has been changed then.
         """
         with as_in_python():
-            return Run(resume(self._run, changes, observers_or_display(observers)))
+            return Run(resume(self._run, options_of(changes, "changes"), observers_or_display(observers)))
 
     def __repr__(self) -> str:
         return f"<facesim.Run {self.id}: {self.state}>"

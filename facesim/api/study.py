@@ -10,6 +10,7 @@ from cluster import clock
 from facesim.api.comparison import Comparison
 from facesim.api.defaults import OUTPUT, observers_or_display
 from facesim.api.runs import Run
+from facesim.api.values import options_of, value_of
 from facesim.runs.states import RunState
 from facesim.spec import study as spec
 from facesim.spec.options import as_in_python
@@ -44,12 +45,15 @@ class Study(spec.Study):
     ):
         from facesim.spec.faults import read_faults
 
-        fixed, varied = dict(base or {}), dict(axes or {})
-        for name, value in given.items():
-            (varied if spec.varies(name, value) else fixed)[name] = value
         with as_in_python():
-            read = read_faults(faults) if isinstance(faults, str) else faults
-            super().__init__(fixed, varied, seeds, read)
+            fixed, varied = options_of(base or {}, "base"), options_of(axes or {}, "axes")
+            for name, value in options_of(given, "options").items():
+                (varied if spec.varies(name, value) else fixed)[name] = value
+            read = read_faults(faults) if isinstance(faults, str) else value_of(faults)
+            if not isinstance(read, Sequence):
+                message = f"faults is {faults!r}; it has to be a file, random:SEED:PER_MINUTE, or a list of dicts"
+                raise InputError(message, field="faults", value=faults)
+            super().__init__(fixed, varied, value_of(seeds), read)
             object.__setattr__(self, "_faults", faults)  # as given: a study is written down so
             self.jobs()  # raises now what is wrong with them
 
@@ -179,9 +183,10 @@ def run(
     """
     if wrong := next((name for name in ("seeds", "axes", "base") if name in given), None):
         raise InputError(f"{wrong} is of a study: use facesim.Study(...).run()", field=wrong, value=given[wrong])
-    several = [name for name, value in {"strategy": strategy, **given}.items() if spec.varies(name, value)]
+    options = options_of({"strategy": strategy, **given}, "options")
+    several = [name for name, value in options.items() if spec.varies(name, value)]
     if several:
         message = f"{several[0]} has several values, which make a study: use facesim.Study(...).run()"
         raise InputError(message, field=several[0])
-    (ended,) = Study(strategy=strategy, seeds=[seed], **given).train(output, observers=observers, reuse=False)
+    (ended,) = Study(seeds=[seed], **options).train(output, observers=observers, reuse=False)
     return ended

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from facesim.api.defaults import OUTPUT, observers_or_display
 from facesim.api.runs import Run
+from facesim.api.values import options_of
 from facesim.spec.options import as_in_python, flag
 from facesim.study.observers import Observer
 from facesim.util.errors import InputError
@@ -119,10 +120,12 @@ def tune(
     from facesim.tuning.findings import find
 
     with as_in_python():
-        wanted = wanted_search(
-            search, trials=trials, validation=validation, budget_s=budget_s, budget_usd=budget_usd, tuner=tuner,
-            tuner_strategy=tuner_strategy, parallel=parallel, **given,
-        )  # fmt: skip
+        limits = {
+            "trials": trials, "validation": validation, "budget_s": budget_s, "budget_usd": budget_usd,
+            "parallel": parallel,
+        }  # fmt: skip
+        options = options_of({**given, **limits, "tuner": tuner, "tuner_strategy": tuner_strategy}, "options")
+        wanted = wanted_search(options_of(search or {}, "search"), **options)
         return Tuning(find(wanted, local_path(output), list(observers_or_display(observers))))
 
 

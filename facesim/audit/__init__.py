@@ -81,7 +81,10 @@ class _Reporter:
     """Writes this process' reports to a file of its own, a JSON object a line."""
 
     def __init__(self, folder: str):
+        from facesim.audit.place import own_place
+
         self.pid = os.getpid()
+        self._about: dict[str, Any] = {"process": {"command": " ".join(sys.orig_argv), "place": own_place()}}
         self._file = os.path.join(folder, f"{self.pid}.jsonl")
         self._unwritten: list[str] = []
         self._written_s = time.monotonic()
@@ -130,7 +133,8 @@ class _Reporter:
         self.flush()
 
     def _write(self, report: dict[str, Any]) -> None:
-        self._unwritten.append(json.dumps({"clock_s": time.monotonic(), **report}))
+        self._unwritten.append(json.dumps({"clock_s": time.monotonic(), **report, **self._about}))
+        self._about = {}  # said once
         if time.monotonic() - self._written_s > _FLUSH_S:
             self.flush()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -31,5 +32,6 @@ def write(command: Sequence[str], watched: Watched, judgement: Verdict, folder: 
     }
     write_json(folder / "audit.json", content)
     environment = page_environment(Path(__file__).parent)
-    write_text(folder / "audit.html", environment.get_template(_TEMPLATE).render(**content))
+    shown = environment.get_template(_TEMPLATE).render(command_line=shlex.join(content["command"]), **content)
+    write_text(folder / "audit.html", shown)
     return folder / "audit.html"

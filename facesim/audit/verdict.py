@@ -38,7 +38,8 @@ class Rank:
     received_bytes: from other processes, here and on other hosts; None where they could not be counted.
     most_at_a_time_bytes: of these, between two looks at it. received_while_training_bytes: from its first step to its
     last; None where it was not looked at twice in between.
-    gpu_s: in which its kernels ran. shares_memory: with another rank, which may be how they exchange.
+    gpu_s: in which its kernels ran. shares_memory: with another rank, which may be how they exchange. connects_briefly:
+    some of the ranks' connections came and went between two looks.
     steps: that it reported; None if it reported none.
     examples: of these steps. first_pass: what identifies its examples, until one came again; None if unknown.
     repeated: examples that came again. hashed: whether examples are identified by their content.
@@ -46,6 +47,8 @@ class Rank:
     parameters, and others have the rest.
     world: how many ranks there are, as its launcher says. processes: of this rank that trained, as far as is known.
     coordinates: parameter servers and their workers, perhaps, and does not train.
+    numbered: as a rank, by a launcher or by itself; else it counts as one only for what it reported. looked_at: it did
+    not end before that.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Rank:
     gpu_s: float = 0.0
     gpu_memory_bytes: float = 0.0
     shares_memory: bool = False
+    connects_briefly: bool = False
     steps: int | None = None
     examples: int = 0
     first_pass: frozenset[str] | None = None
@@ -68,6 +72,8 @@ class Rank:
     world: int = 1
     processes: int = 1
     coordinates: bool = False
+    numbered: bool = True
+    looked_at: bool = True
 
 
 class Verdict(NamedTuple):
@@ -81,13 +87,16 @@ def judge(ranks: Sequence[Rank], *, failure: str | None = None) -> Verdict:
     """
     if not ranks:
         why = (
-            "No process says which rank it is: none has RANK, TF_CONFIG or an MPI rank in its environment, and none "
-            "reported a step; start them by a launcher that sets these, or add the two lines to the script."
+            "No process that was seen says which rank it is: none has RANK, TF_CONFIG or an MPI rank in its "
+            "environment, and none reported a step; start them by a launcher that sets these, or add the two lines to "
+            "the script."
         )
         return Verdict(UNKNOWN, [why])
     if len(ranks) == 1:
         return _alone(ranks[0])
     evidence = ["CPU time by rank: " + "; ".join(f"{rank.name}: {rank.cpu_s:.1f} s" for rank in ranks) + "."]
+    if unseen := ", ".join(rank.name for rank in ranks if not rank.looked_at):
+        evidence.append(f"Ended before they were looked at, so of their CPU time and bytes nothing is known: {unseen}.")
     if any(rank.uses_gpu for rank in ranks):
         evidence.append(
             "GPU time and memory by rank: "
@@ -111,7 +120,9 @@ def judge(ranks: Sequence[Rank], *, failure: str | None = None) -> Verdict:
         )
     # What is exchanged, and differs in the end, may be an asynchronous training.
     differ = parameters is False and not meanwhile
-    if differ or False in (steps, examples) or (wire is False and parameters is None):
+    # What no launcher started may exchange through pipes or files, by which a launcher's ranks do not.
+    alone = wire is False and parameters is None and all(rank.numbered for rank in ranks)
+    if differ or alone or False in (steps, examples):
         return Verdict(APART, evidence)
     if cut_short:
         doubts = ["the training did not come to its end"]
@@ -130,7 +141,7 @@ def _alone(rank: Rank) -> Verdict:
     if rank.world > 1:
         why = (
             f"Of {rank.world} ranks only {rank.name} was seen: the others run on other hosts, which are not watched, "
-            "or ended before they were seen."
+            "ended before they were seen, or do not say which rank they are."
         )
         return Verdict(UNKNOWN, [why])
     if rank.processes > 1:
@@ -139,14 +150,19 @@ def _alone(rank: Rank) -> Verdict:
             "is not known; start them by a launcher that numbers them, or without the variable that says so."
         )
         return Verdict(UNKNOWN, [why])
-    return Verdict(SINGLE, [f"One process trained, {rank.name}: there is nobody to train together with."])
+    return Verdict(SINGLE, [f"One rank was seen, {rank.name}: on this machine it has nobody to train together with."])
 
 
 def _doubts(wire: bool | None, meanwhile: bool | None, steps: bool | None, parameters: bool | None) -> Iterator[str]:
     if parameters is False:
         yield "they exchanged as much as their parameters while they trained, and ended with different ones"
+    elif wire is False and parameters:
+        yield (
+            "they ended with the same parameters, and too little went between them over TCP; one of the two is wrong, "
+            "or they exchange through pipes, Unix sockets or files, which is not seen"
+        )
     elif wire is False:
-        yield "they ended with the same parameters, and nothing went between them; one of the two is wrong"
+        yield "they may exchange through pipes, Unix sockets or files, which is not seen"
     elif meanwhile is False:
         yield "what made their parameters the same went between them before the first step or after the last"
     elif meanwhile is None and steps and parameters:
@@ -176,7 +192,12 @@ def _wire(ranks: Sequence[Rank], evidence: list[str]) -> bool | None:
         + "."
     )
     if _exchange_unseen(ranks):
-        way = "use GPUs" if any(rank.uses_gpu for rank in ranks) else "have memory in common"
+        ways = {
+            "use GPUs": any(rank.uses_gpu for rank in ranks),
+            "have memory in common": any(rank.shares_memory for rank in ranks),
+            "have connections that end before they are looked at": any(rank.connects_briefly for rank in ranks),
+        }
+        way = " and ".join(way for way, is_taken in ways.items() if is_taken)
         evidence.append(f"They {way}, by which they may exchange, too: these bytes are not all.")
         return None
     trained = _trained(ranks)
@@ -185,14 +206,17 @@ def _wire(ranks: Sequence[Rank], evidence: list[str]) -> bool | None:
     sizes = set() if _in_parts(ranks) else _parameter_bytes(ranks)
     if sizes and least >= min(sizes):
         return True
-    if sizes and least < min(sizes) / 2:
+    # Of less, a connection may have come and gone between two looks.
+    looked_at = all(rank.cpu_s >= LEAST_CPU_S or rank.received_while_training_bytes is not None for rank in trained)
+    if sizes and looked_at and least < min(sizes) / 2:
         evidence.append(f"That is less than half of their parameters, {_size(min(sizes))}, once in a whole training.")
         return False
     at_a_time = min(rank.most_at_a_time_bytes for rank in trained)
     rarely = least < max(LEAST_BYTES, _LEAST_BYTES_A_CPU_S * least_cpu_s)
     if not sizes and at_a_time < LEAST_BYTES and rarely and least_cpu_s >= LEAST_CPU_S:
         evidence.append(
-            f"One never received more than {_size(at_a_time)} at a time, less than the gradients of a small network."
+            f"One never received more than {_size(at_a_time)} at a time over TCP, less than the gradients of a small "
+            "network."
         )
         return False
     return None
@@ -214,7 +238,9 @@ def _meanwhile(ranks: Sequence[Rank], evidence: list[str]) -> bool | None:
 
 def _exchange_unseen(ranks: Sequence[Rank]) -> bool:
     """Whether what they exchange cannot all be counted."""
-    return any(rank.received_bytes is None or rank.uses_gpu or rank.shares_memory for rank in ranks)
+    return any(
+        rank.received_bytes is None or rank.uses_gpu or rank.shares_memory or rank.connects_briefly for rank in ranks
+    )
 
 
 def _trained(ranks: Sequence[Rank]) -> Sequence[Rank]:
@@ -279,9 +305,10 @@ def _parameters(ranks: Sequence[Rank], evidence: list[str]) -> bool | None:
     if not digests:
         return None
     distinct = len(set(digests.values()))
+    found = "equal, bit for bit" if distinct == 1 else f"{distinct} different sets"
     evidence.append(
-        f"After the last step, the parameters of {len(digests)} of {len(ranks)} ranks were reported: "
-        + ("equal, bit for bit." if distinct == 1 else f"{distinct} different sets.")
+        f"After the last step, the parameters of {len(digests)} of {len(ranks)} ranks were reported"
+        + (f": {found}." if len(digests) > 1 else ".")
     )
     if distinct > 1:
         return False

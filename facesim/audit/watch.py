@@ -7,39 +7,28 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from cluster.failure import name_of_signal
 from facesim.audit import FOLDER, linux
+from facesim.audit.place import Place, place_of
 from facesim.audit.verdict import LEAST_BYTES, LEAST_CPU_S, Rank
 from facesim.metrics.collectors import NotHere
 from facesim.metrics.collectors.nvml import Gpus
 from facesim.util.errors import InputError, reason
 
 if TYPE_CHECKING:
-    from facesim.metrics.collectors.sockets import Connection
+    from facesim.metrics.collectors.sockets import Connections, End
 
 #: What stands for the pid of a process that is none of the command's, such as a rank on another host.
 ELSEWHERE = 0
 
-#: Where launchers say which rank a process is, and of how many: torchrun, Open MPI, MPICH, PMIx, Slurm.
-_RANK_VARIABLES = {
-    "RANK": "WORLD_SIZE",
-    "OMPI_COMM_WORLD_RANK": "OMPI_COMM_WORLD_SIZE",
-    "PMI_RANK": "PMI_SIZE",
-    "PMIX_RANK": "PMIX_SIZE",
-}
-#: The same of Slurm, which sets it for the script that starts others, too: TF_CONFIG says it better.
-_SLURM_VARIABLES = {"SLURM_PROCID": "SLURM_NTASKS"}
-#: Tasks of TF_CONFIG that train; a parameter server is a process like others, and with one a chief may only coordinate.
-_CHIEFS = ("chief", "master")
-_TRAINING_ROLES = (*_CHIEFS, "worker")
 #: Between two comparisons of the memory that processes have.
 _MEMORY_S = 1.0
 #: Seconds between two searches among all processes of the machine.
@@ -54,10 +43,10 @@ _V4_IN_V6 = "::ffff:"
 
 @dataclass
 class Process:
-    """A process that was seen. `rank`, of `world` in all, as its launcher says, None if it does not. `coordinates`: it
-    may be a chief that does not train, as with parameter servers. `gpu_s`: seconds in which its kernels ran, of all
-    GPUs. `received_bytes` by the sender's pid, or by `ELSEWHERE`; `most_at_a_time_bytes` between two looks at it.
-    `shares_memory`: with another rank.
+    """A process that was seen, or that reported. `rank`, of `world` in all, as its launcher or it says, None if neither
+    does. `coordinates`: it may be a chief that does not train, as with parameter servers. `looked_at`: it did not end
+    before that. `gpu_s`: seconds in which its kernels ran, of all GPUs. `received_bytes` by the sender's pid, or by
+    `ELSEWHERE`; `most_at_a_time_bytes` between two looks at it. `shares_memory`: with another rank.
     """
 
     pid: int
@@ -65,6 +54,7 @@ class Process:
     rank: str | None
     world: int = 1
     coordinates: bool = False
+    looked_at: bool = True
     cpu_s: float = 0.0
     memory_bytes: int = 0
     uses_gpu: bool = False
@@ -78,8 +68,8 @@ class Process:
 @dataclass(frozen=True)
 class Watched:
     """What was seen of a command. interrupted: whether it was asked to end. counted: whether bytes between processes
-    could be counted. looks: (clock_s, bytes received until then) by pid, in order; `clock_s` is of the machine's
-    monotonic clock, in reports, too.
+    could be counted. missed: whether some of their connections came and went between two looks. looks: (clock_s, bytes
+    received until then) by pid, in order; `clock_s` is of the machine's monotonic clock, in reports, too.
     """
 
     exit_code: int
@@ -89,6 +79,7 @@ class Watched:
     reports: Mapping[int, Sequence[dict[str, Any]]]
     counted: bool
     looks: Mapping[int, Sequence[tuple[float, float]]] = field(default_factory=dict)
+    missed: bool = False
 
     @property
     def failure(self) -> str | None:
@@ -125,6 +116,8 @@ class Watched:
         parameter_bytes = [report["parameter_bytes"] for report in reports if "parameter_bytes" in report]
         return Rank(
             name=name,
+            numbered=any(process.rank for process in group),
+            looked_at=any(process.looked_at for process in group),
             cpu_s=sum(process.cpu_s for process in group),
             received_bytes=received if self.counted else None,
             most_at_a_time_bytes=max(process.most_at_a_time_bytes for process in group),
@@ -133,6 +126,7 @@ class Watched:
             gpu_s=sum(process.gpu_s for process in group),
             gpu_memory_bytes=sum(process.gpu_memory_bytes for process in group),
             shares_memory=any(process.shares_memory for process in group),
+            connects_briefly=self.missed,
             steps=len(steps) or None,
             examples=sum(report["step"] for report in steps),
             first_pass=frozenset(name for names in passes for name in names) if known else None,
@@ -180,9 +174,13 @@ def watch(command: Sequence[str], folder: Path, sampling_s: float = 0.2) -> Watc
             watcher.end_unwatched()
             raise
     reports = {int(file.stem): list(_lines(file)) for file in sorted(folder.glob("*.jsonl"))}
+    for pid, said in reports.items():
+        watcher.heard(pid, said)
     processes = list(watcher.processes.values())
     seconds = time.monotonic() - begin
-    return Watched(started.returncode, bool(asked), seconds, processes, reports, watcher.counts, watcher.looks)
+    return Watched(
+        started.returncode, bool(asked), seconds, processes, reports, watcher.counts, watcher.looks, watcher.missed
+    )
 
 
 def _start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
@@ -241,12 +239,17 @@ class _Watcher:
         self._sampled_s = self._mapped_s = self._searched_s = time.monotonic()
         self._owner: dict[int, int] = {}  # socket -> pid
         self._received: dict[int, tuple[int, int, float]] = {}  # socket -> receiver, sender, bytes
-        self._connections: Iterable[Connection] | None = None
+        self._ports: set[int] = set()  # at which the command's processes take connections
+        self._known: set[tuple[End, End]] = set()  # the ends of connections that are counted, or were there before
+        self.missed = False
+        self._connections: Connections | None = None
         if sys.platform == "linux":
             from facesim.metrics.collectors.sockets import Connections
 
             with suppress(Exception):  # whatever the library raises where a container forbids it
-                self._connections = Connections()
+                connections = Connections()
+                self._known |= {_plain_ends(each) for each in connections.closed()}
+                self._connections = connections
         try:
             self._gpus: Gpus | None = Gpus()
         except NotHere:
@@ -273,6 +276,13 @@ class _Watcher:
             self._compare_memory()
         if self._connections is not None:
             self._count(self._connections)
+
+    def heard(self, pid: int, reports: Sequence[dict[str, Any]]) -> None:
+        """Take what a process says of itself for what was not seen of it."""
+        about = next((one["process"] for one in reports if "process" in one), {})
+        known = self.processes.setdefault(pid, Process(pid, about.get("command", ""), None, looked_at=False))
+        if known.rank is None:
+            known.rank, known.world, known.coordinates = Place(*about.get("place", [None]))
 
     def _family(self) -> list[psutil.Process]:
         """All that the command has started. What outlives the process that started it is found by its environment, for
@@ -359,20 +369,24 @@ class _Watcher:
             known.memory_bytes = max(known.memory_bytes, process.memory_info().rss)
             known.uses_gpu = known.uses_gpu or linux.has_gpu(process.pid)
 
-    def _count(self, established: Iterable[Connection]) -> None:
+    def _count(self, asked: Connections) -> None:
         from facesim.metrics.collectors.sockets import sockets_of
 
         try:
-            connections = list(established)
+            connections, listening, closed = list(asked), dict(asked.listening()), list(asked.closed())
         except Exception:  # as where they are first asked about: what was counted until then is not all
             self._connections = None
             return
-        if any(connection.inode not in self._owner for connection in connections):
+        if any(inode not in self._owner for inode in (*listening, *(each.inode for each in connections))):
             self._owner |= {inode: pid for pid in self._alive for inode in sockets_of(pid)}
-        ends = {(_plain(connection.local), _plain(connection.remote)): connection.inode for connection in connections}
+        ends = {_plain_ends((connection.local, connection.remote)): connection.inode for connection in connections}
+        self._ports |= {port for inode, port in listening.items() if inode in self._owner}
+        self._known |= {*ends, *((remote, local) for local, remote in ends)}
+        unseen = {_plain_ends(each) for each in closed} - self._known
+        self.missed |= any(port in self._ports for each in unseen for _, port in each)
         for connection in connections:
             receiver = self._owner.get(connection.inode)
-            sender = self._owner.get(ends.get((_plain(connection.remote), _plain(connection.local)), -1), ELSEWHERE)
+            sender = self._owner.get(ends.get(_plain_ends((connection.remote, connection.local)), -1), ELSEWHERE)
             if receiver is not None and receiver != sender:
                 self._received[connection.inode] = (receiver, sender, connection.received_bytes)
         before = {pid: sum(process.received_bytes.values()) for pid, process in self.processes.items()}
@@ -391,50 +405,9 @@ class _Watcher:
                     del looks[1 : _MOST_LOOKS // 2 : 2]
 
 
-class Place(NamedTuple):
-    """What a process' environment says of it: its rank, `rank 1` or `worker-0`, None if nothing, or if it does not
-    train; how many ranks there are; whether it may only coordinate them.
-    """
-
-    rank: str | None
-    world: int = 1
-    coordinates: bool = False
-
-
-def place_of(environment: Mapping[str, str]) -> Place:
-    """What a process' environment says of it."""
-    if place := _numbered(environment, _RANK_VARIABLES):
-        return place
-    task, cluster = (_tf_config(environment, part) for part in ("task", "cluster"))
-    role = task.get("type")
-    if role is None and (place := _numbered(environment, _SLURM_VARIABLES)):
-        return place
-    if role not in _TRAINING_ROLES or not str(task.get("index")).isdecimal():
-        return Place(None)
-    world = sum(len(cluster[each]) for each in _TRAINING_ROLES if isinstance(cluster.get(each), (list, dict)))
-    return Place(f"{role}-{task['index']}", max(1, world), role in _CHIEFS and bool(cluster.get("ps")))
-
-
-def _numbered(environment: Mapping[str, str], variables: Mapping[str, str]) -> Place | None:
-    """The rank that one of some variables names, by which is how many there are."""
-    for rank, world in variables.items():
-        if environment.get(rank, "").isdecimal():
-            count = environment.get(world, "")
-            return Place(f"rank {int(environment[rank])}", int(count) if count.isdecimal() else 1)
-    return None
-
-
-def _tf_config(environment: Mapping[str, str], part: str) -> dict[str, Any]:
-    """A part of TF_CONFIG; empty where that has none."""
-    try:
-        found = json.loads(environment.get("TF_CONFIG", "{}"))[part]
-    except (ValueError, TypeError, KeyError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _plain(end: tuple[str, int]) -> tuple[str, int]:
-    return end[0].removeprefix(_V4_IN_V6), end[1]
+def _plain_ends(ends: tuple[End, End]) -> tuple[End, End]:
+    here, there = ((address.removeprefix(_V4_IN_V6), port) for address, port in ends)
+    return here, there
 
 
 def _place(name: str) -> tuple[str, int]:

@@ -65,10 +65,15 @@ def write_keras(model: keras.Model, names: Sequence[str], output: Path) -> None:
 
 def loads_alone(file: Path) -> bool:
     """Whether Keras loads a `.keras` file without anything that is not its own."""
+    registered = keras.saving.get_custom_objects()  # such as what the user's file registered when it was loaded here
+    kept = dict(registered)
+    registered.clear()
     try:
         keras.saving.load_model(file, compile=False)
     except Exception:  # noqa: BLE001  Keras raises what it trips over
         return False
+    finally:
+        registered.update(kept)
     return True
 
 

@@ -54,7 +54,7 @@ class Exporter:
         """
         if self.suffix and output.suffix != self.suffix:
             raise InputError(
-                f"{output} must end in {self.suffix}, by which the format is known",
+                f"{output} must end in {self.suffix} in this format; formats are {', '.join(EXPORTERS)}",
                 field="output",
                 value=str(output),
                 allowed=f"a name that ends in {self.suffix}",

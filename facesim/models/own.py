@@ -82,7 +82,7 @@ def build_own(own_model: OwnModel, image_shape: tuple[int, int, int], identities
             made = function(image_shape, identities)
     except InputError:
         raise
-    except Exception as error:  # whatever the user's code raises
+    except (Exception, SystemExit) as error:  # whatever the user's code raises
         raise InputError(
             f"{own_model.path}: {own_model.function} failed{_line(error, file)}: {type(error).__name__}: {error}"
         ) from error
@@ -203,7 +203,7 @@ def _module(own_model: OwnModel, file: Path) -> ModuleType:
         try:
             with _drawing_as_before(), redirect_stdout(sys.stderr):
                 exec(code, vars(module))
-        except Exception as error:  # whatever the user's code raises
+        except (Exception, SystemExit) as error:  # whatever the user's code raises
             del sys.modules[name]
             raise _cannot_be_loaded(own_model, file, error) from error
     return sys.modules[name]
@@ -217,7 +217,7 @@ def _code(own_model: OwnModel, file: Path) -> CodeType:
         raise _cannot_be_loaded(own_model, file, error) from error
 
 
-def _cannot_be_loaded(own_model: OwnModel, file: Path, error: Exception) -> InputError:
+def _cannot_be_loaded(own_model: OwnModel, file: Path, error: BaseException) -> InputError:
     alone = "; the file alone is sent to other machines: put into it what it imports from files beside it"
     remedy = alone if isinstance(error, ImportError) else ""
     return InputError(f"{own_model.path} cannot be loaded{_line(error, file)}: {type(error).__name__}: {error}{remedy}")

@@ -69,8 +69,8 @@ def plan_training(
     """
     known = saved_hosts(own_instances)
     _check_types(known, axes)
-    if not 0 <= replays <= MOST_REPLAYS:
-        raise InputError(f"--replay {replays} is not allowed: it must be 0 to {MOST_REPLAYS} seeds", field="replay")
+    if type(replays) is not int or not 0 <= replays <= MOST_REPLAYS:
+        raise InputError(f"--replay {replays!r} is not allowed: it must be 0 to {MOST_REPLAYS} seeds", field="replay")
     if not axes.instance_types:
         axes = replace(axes, instance_types=tuple(name for name, kind in known.items() if kind.relative_speed))
     where = f"the profile {profile}" if isinstance(profile, Path) else "the profile"

@@ -87,8 +87,9 @@ def _tried(experiment: Experiment, identities: int) -> dict[str, Any]:
     try:
         result = json.loads(tried.stdout)
     except ValueError:
-        end = (tried.stderr.strip().splitlines() or ["no output"])[-1]
-        raise InputError(f"--model {own_model.path}: its process ended with {tried.returncode} ({end})") from None
+        end = (tried.stderr.strip().splitlines() or ["nothing"])[-1]
+        message = f"--model {own_model.path}: its process ended with {tried.returncode} and gave no answer"
+        raise InputError(f"{message}; it last printed: {end}") from None
     if "error" in result:
         raise InputError(f"--model {result['error']}", field="model", value=f"{own_model.path}:{own_model.function}")
     write_json(file, result)

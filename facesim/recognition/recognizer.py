@@ -136,6 +136,9 @@ class Recognizer:
             ) from None
         self._run, self._notice, self._before_loading = run, notice, before_loading
 
+    def __repr__(self) -> str:
+        return f"<facesim.Recognizer of {self._run.id}>"
+
     @cached_property
     def _embedder(self) -> Embedder:
         self._before_loading()
@@ -154,13 +157,12 @@ class Recognizer:
             files = image_files(images, self._notice)
             return self._embedder.embed(self._read(files))
         size, channels = self._embedder.experiment.image_size, self._embedder.experiment.channels
+        taken = f"uint8 (n, {size}, {size}, {channels})"
         if images.ndim != 4 or images.shape[1:] != (size, size, channels) or images.dtype != np.uint8:
-            raise InputError(
-                f"the images are {images.dtype} {images.shape}; this model takes uint8 (n, {size}, {size}, {channels})",
-                field="images",
-                value=images.shape,
-                allowed=f"uint8 (n, {size}, {size}, {channels})",
-            )
+            message = f"the images are {images.dtype} {images.shape}; this model takes {taken}"
+            raise InputError(message, field="images", value=images.shape, allowed=taken)
+        if not len(images):
+            raise InputError(f"there are no images; this model takes {taken}", field="images", value=images.shape)
         return self._embedder.embed(images)
 
     def verify(
@@ -412,7 +414,7 @@ class Recognizer:
         if (own_model := OwnModel.find(embedder.experiment.model)) and format == "keras" and not loads_alone(output):
             self._notice(
                 f"{output} has layers or functions of {own_model.path} in it: to load it, give Keras these as "
-                f"custom_objects, or write another format, which needs none"
+                f"custom_objects, or import that file if it registers them, or write another format, which needs none"
             )
         return Exported(output, tuple(model.input_shape[1:]), model.outputs[0].shape[-1], names)
 

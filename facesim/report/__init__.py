@@ -44,7 +44,7 @@ def compare(runs: Iterable[Run], target_accuracy: float | None = None, margin: f
         margin: accuracies closer than this count as the same, 0-1.
 
     Raises:
-        InputError: there is no run that can be read, or the target is no share.
+        InputError: there is no run that can be read, or the target or the margin is no share.
     """
     records, left_out = [], []
     for run in runs:
@@ -58,7 +58,8 @@ def compare(runs: Iterable[Run], target_accuracy: float | None = None, margin: f
         except InputError as error:
             left_out.append(f"left out: classical methods: {error}")
     if not records:
-        raise InputError("none of the runs can be read. " + "; ".join(left_out))
+        why = "none of the runs can be read. " + "; ".join(left_out) if left_out else "there are no runs to compare"
+        raise InputError(why)
     comparison = compare_records(records, target_accuracy, margin)
     return replace(comparison, warnings=(*left_out, *comparison.warnings))
 

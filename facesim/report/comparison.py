@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,16 +119,11 @@ def compare_records(
         margin: accuracies closer than this count as the same, 0-1.
 
     Raises:
-        InputError: the target is no share.
+        InputError: the target or the margin is no share.
     """
-    if target_accuracy is not None and not 0 < target_accuracy <= 1:
-        raise InputError(
-            f"target_accuracy is {target_accuracy!r}: it must be a share above 0 and up to 1, such as 0.9 for 90 %",
-            field="target_accuracy",
-            value=target_accuracy,
-            allowed="above 0, at most 1",
-            remedy="give a share, such as 0.9 for 90 %",
-        )
+    if target_accuracy is not None:
+        _check_share("target_accuracy", target_accuracy, such_as=0.9)
+    _check_share("margin", margin, such_as=MARGIN)
     content = _changed_content(records)
     grouped = _grouped(records, content)
     untimed = tuple(
@@ -319,6 +315,18 @@ def _difference(name: str, value: Any, others: list[Any]) -> str:
     }:
         value = Path(value).name
     return f"{name.replace('_', ' ')} {value}"
+
+
+def _check_share(name: str, given: float, such_as: float) -> None:
+    if isinstance(given, bool) or not isinstance(given, Real) or not 0 < given <= 1:
+        example = f"{such_as:g} for {such_as * 100:g} %"
+        raise InputError(
+            f"{name} is {given!r}: it must be a share above 0 and up to 1, such as {example}",
+            field=name,
+            value=given,
+            allowed="above 0, at most 1",
+            remedy=f"give a share, such as {example}",
+        )
 
 
 def _contrasts(pairs: Sequence[tuple[Row, Row]], margin: float) -> tuple[Contrast, ...]:

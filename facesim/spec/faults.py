@@ -158,7 +158,8 @@ def _make(position: int, given: dict[str, Any], targets: Targets) -> Fault:
     except pydantic.ValidationError as error:
         problem = error.errors()[0]
         field = ".".join(str(part) for part in problem["loc"]) or "it"
-        raise InputError(f"--faults: fault {position}: {field} {problem['msg']}, not {problem['input']!r}") from None
+        why = problem["msg"].removeprefix("Value error, ")
+        raise InputError(f"--faults: fault {position}: {field} {why}, not {problem['input']!r}") from None
     if fault.kind == "fill":
         return fault
     there = targets.of(fault.kind)

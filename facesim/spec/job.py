@@ -282,7 +282,7 @@ def _nested(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[InputError]]
     """Flat options as a job nests them, and what is wrong with them."""
     table = options()
     wrong: list[InputError] = []
-    parts = {part: given.get(part, default) for part, default in DEFAULTS.items()}
+    parts = {part: str(given.get(part, default)) for part, default in DEFAULTS.items()}
     nested: dict[str, Any] = {
         "experiment": {}, "shape": {}, "recovery": {}, "spot": {},
         "strategy": {"name": parts["strategy"]}, "backend": {"name": parts["backend"]},
@@ -291,7 +291,8 @@ def _nested(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[InputError]]
         if name not in table:
             close = difflib.get_close_matches(name, [*table, "spot"], n=1)
             remedy = f"did you mean {flag(close[0])}?" if close else None
-            message = f"unknown option {flag(name)}" + (f"; {remedy}" if remedy else "")
+            shown = flag(name) if name.isidentifier() else repr(name)
+            message = f"unknown option {shown}" + (f"; {remedy}" if remedy else "")
             wrong.append(InputError(message, field=name, value=value, allowed=[*table, "spot"], remedy=remedy))
         elif isinstance(value, bool) and table[name].kind in (int, float):  # else True would be 1
             message = f"{flag(name)} {value!r} is not allowed: a number"

@@ -19,6 +19,8 @@ _DIGITS = 24
 
 _TEXT = re.compile(rf"(?P<path>.+\.py):(?P<function>[^\W\d]\w*)(@(?P<sha256>[0-9a-f]{{{_DIGITS}}}))?", re.DOTALL)
 
+_WANTED = "a Python file and a function in it, file.py:build"
+
 #: More than any source file has.
 _MOST_BYTES = 1 << 20
 
@@ -79,9 +81,7 @@ def source_of(file: Path) -> bytes:
         with open_regular(file) as opened:
             source = opened.read(_MOST_BYTES + 1)
     except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{file}: {why_unread(error)}; name a Python file and a function in it, file.py:build"
-        ) from None
+        raise ValueError(f"{file}: {why_unread(error)}; name {_WANTED}") from None
     if len(source) > _MOST_BYTES:
         raise ValueError(f"{file} has more than {_MOST_BYTES:,} bytes, which no source file has")
     return source
@@ -104,4 +104,6 @@ class NameOrFile(NameIn):
 
     def __call__(self, name: str) -> str:
         own_model = OwnModel.find(name)
+        if own_model is None and name.partition(":")[0].endswith(".py"):
+            raise ValueError(f"must be one of {', '.join(self.registry)}, or {_WANTED}")
         return super().__call__(name) if own_model is None else str(own_model)

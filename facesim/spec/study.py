@@ -87,7 +87,7 @@ class Study:
         table = options()
         for part, registry in DECIDING.items():
             names = self._names(part)
-            if not set(names) <= set(registry):
+            if not all(isinstance(name, str) and name in registry for name in names):
                 continue  # `make_job` says what is wrong
             for name, value in {**self.base, **self.axes}.items():
                 one = table.get(name)
@@ -160,6 +160,9 @@ def _seeds(given: int | Sequence[int]) -> tuple[int, ...]:
 
 
 def _distinct(name: str, values: Sequence[Any]) -> tuple[Any, ...]:
+    if isinstance(values, str):  # whose letters would be the values
+        message = f"{flag(name)} has {values!r}; its values have to be a list"
+        raise InputError(message, field=name, value=values)
     try:
         return tuple(dict.fromkeys(values))
     except TypeError:  # a list or a table in it

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 _Work, _Done = TypeVar("_Work"), TypeVar("_Done")
 
+#: Jobs at the same time; more are a slip of the finger.
+MOST_PARALLEL = 64
+
 #: The processors of one place; empty: it is not bound to any.
 Place = frozenset[int]
 
@@ -32,9 +35,12 @@ def places_for(jobs: Sequence[Job], parallel: int) -> list[Place]:
     Raises:
         InputError: the jobs cannot run at the same time here.
     """
+    if isinstance(parallel, bool) or not isinstance(parallel, int) or not 1 <= parallel <= MOST_PARALLEL:
+        message = f"--parallel {parallel!r} is not allowed: it must be a whole number from 1 to {MOST_PARALLEL}"
+        raise InputError(message, field="parallel", value=parallel, allowed=f"1 to {MOST_PARALLEL}")
     flag = f"--parallel {parallel}"
-    if parallel <= 1 or all(job.backend.elsewhere for job in jobs):
-        return [Place()] * max(1, parallel)
+    if parallel == 1 or all(job.backend.elsewhere for job in jobs):
+        return [Place()] * parallel
     if emulated := next(
         (job.backend.name for job in jobs if job.backend.own_hosts and not job.backend.elsewhere), None
     ):

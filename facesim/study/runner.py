@@ -112,7 +112,7 @@ def run_study(
     observer.planned(plan)
     to_do = [due.job for due in plan.to_do]
     again = _choose_kernels(to_do, observer)
-    pool = JobPool(places_for(to_do, min(parallel, len(to_do))))
+    pool = JobPool(places_for(to_do, min(parallel, max(1, len(to_do)))))
     interrupts = Interrupts(pool)
     with ExitStack() as until_end:
         if pool.size > 1:

@@ -105,8 +105,9 @@ def _axis(name: str, value: str | Sequence[Any]) -> Axis:
                 raise ValueError("another number than was given")
             return number
         except (ValueError, KeyError, TypeError):
-            message = f"--search {flag(name)[2:]}: {text!r} is no value of it"
-            raise InputError(message, field=name, value=text) from None
+            allowed = {bool: "yes or no", int: "a whole number", float: "a number"}.get(option.kind, "a text")
+            message = f"--search {flag(name)[2:]}: {text!r} is no value of it: it must be {allowed}"
+            raise InputError(message, field=name, value=text, allowed=allowed) from None
 
     if not isinstance(value, Sequence):
         message = f"--search {flag(name)[2:]} is {value!r}; it has to be a range, such as '1e-5..1e-2', or a list"

@@ -7,11 +7,18 @@ from pathlib import Path
 
 import platformdirs
 
+from facesim.util.errors import InputError
 from facesim.util.files import written_ns
 
 
 def local_path(given: str | os.PathLike[str]) -> Path:
-    """A path that a user gave, in which `~` is a home folder, as in a shell."""
+    """A path that a user gave, in which `~` is a home folder, as in a shell.
+
+    Raises:
+        InputError: it is none.
+    """
+    if not isinstance(given, (str, os.PathLike)):
+        raise InputError(f"{given!r} is no path; give a text or a pathlib.Path", value=given)
     return Path(os.path.expanduser(given))
 
 

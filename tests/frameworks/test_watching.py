@@ -63,6 +63,39 @@ def test_ranks_whose_starter_has_gone_are_watched_while_the_command_runs(tmp_pat
     assert [rank.name for rank in seen.ranks()] == ["rank 0", "rank 1"]
 
 
+#: A rank that takes connections, and one that opens some of them and closes them at once.
+BRIEFLY = """
+import os, socket, sys, time
+if os.environ["RANK"] == "0":
+    server = socket.create_server(("127.0.0.1", 0))
+    open(sys.argv[1] + ".new", "w").write(str(server.getsockname()[1]))
+    os.rename(sys.argv[1] + ".new", sys.argv[1])
+    for _ in range(3):
+        server.accept()[0].recv(1)
+    time.sleep(1.0)
+else:
+    while not os.path.exists(sys.argv[1]):
+        time.sleep(0.01)
+    for _ in range(3 if "briefly" in sys.argv else 0):
+        time.sleep(0.3)
+        socket.create_connection(("127.0.0.1", int(open(sys.argv[1]).read()))).close()
+    if "briefly" not in sys.argv:
+        kept = [socket.create_connection(("127.0.0.1", int(open(sys.argv[1]).read()))) for _ in range(3)]
+        time.sleep(1.0)
+"""
+
+
+@linux
+@pytest.mark.parametrize("words", [(), ("briefly",)])
+def test_connections_that_come_and_go_between_two_looks_are_noticed(tmp_path, words):
+    started = " & ".join(f'RANK={rank} \'{sys.executable}\' -c "$0" "$@"' for rank in range(2))
+
+    seen = watch(["sh", "-c", f"{started}; wait", BRIEFLY, str(tmp_path / "port"), *words], tmp_path, sampling_s=0.1)
+
+    assert seen.missed == bool(words)
+    assert [rank.connects_briefly for rank in seen.ranks()] == [bool(words)] * 2
+
+
 @linux
 def test_memory_that_ranks_have_in_common_is_seen_and_excuses_that_nothing_was_received(tmp_path):
     apart, sharing = (

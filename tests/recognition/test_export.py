@@ -98,7 +98,7 @@ def test_the_people_s_names_are_written_in_the_order_of_the_logits(exported, fac
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--output", "m.h5"), "must end in .keras"),
+        (("--output", "m.h5"), "must end in .keras in this format; formats are keras, savedmodel, onnx"),
         (("--output", "m.keras"), "m.keras already exists; name another"),
         (("--output", "nowhere/m.keras"), "nowhere is no folder"),
         (("--output", "n.keras"), "n.identities.json already exists; name another"),

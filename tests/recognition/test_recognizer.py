@@ -70,6 +70,11 @@ def test_one_image_twice_is_told(recognizer, faces, tmp_path):
     assert not [note for note in recognizer.verify(one, other, threshold=0.5).notes if "twice" in note]
 
 
+def test_no_images_have_no_embeddings(recognizer):
+    with pytest.raises(InputError, match=r"there are no images; this model takes uint8 \(n, 32, 32, 3\)"):
+        recognizer.embed(np.zeros((0, 32, 32, 3), np.uint8))
+
+
 def test_a_gallery_s_image_that_cannot_be_read_is_left_out_and_told_unless_nobody_is_left(
     recognizer, notices, faces, gallery
 ):
@@ -290,10 +295,13 @@ def test_an_evaluation_on_a_validation_part_is_not_called_held_out(run, faces, t
     assert "of 16 validation images" in shown.output and "held-out" not in shown.output, shown.errors
 
 
-def test_an_export_that_needs_the_user_s_file_says_so(run, recognizer, notices, tmp_path, monkeypatch):
+@pytest.mark.parametrize("registers", [False, True])
+def test_an_export_that_needs_the_user_s_file_says_so(run, recognizer, notices, tmp_path, monkeypatch, registers):
+    """Also where the file registers its layers: that was done in this process, and not where the export is loaded."""
     from facesim import models
 
-    (tmp_path / "net.py").write_text(OWN)
+    registered = "@keras.saving.register_keras_serializable('own')\ndef twice"
+    (tmp_path / "net.py").write_text(OWN.replace("def twice", registered) if registers else OWN)
     monkeypatch.setenv(ENVIRONMENT, str(tmp_path))
     job = make_job(data=run.job().experiment.data, image_size=32, model=f"{tmp_path / 'net.py'}:build")
     own = Run.create(tmp_path / "run", job)

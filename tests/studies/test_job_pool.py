@@ -55,7 +55,13 @@ def test_jobs_that_run_elsewhere_are_bound_to_no_processor():
 
 @pytest.mark.parametrize(
     ("backend", "parallel", "message"),
-    [("local", 10_000, "is too many: there are"), ("docker", 2, "is not possible with --backend docker")],
+    [
+        ("local", 64, "is too many: there are"),
+        ("docker", 2, "is not possible with --backend docker"),
+        ("sagemaker", 65, "must be a whole number from 1 to 64"),
+        ("local", 0, "must be a whole number from 1 to 64"),
+        ("local", "2", "parallel '2' is not allowed"),
+    ],
 )
 def test_more_than_this_machine_can_keep_apart_is_refused(backend, parallel, message):
     with pytest.raises(InputError, match=message) as refused:

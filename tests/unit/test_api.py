@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
+import pandas
 import pytest
 
 import facesim
@@ -52,6 +56,8 @@ def test_what_is_not_there_is_an_attribute_error():
         ({"max_wait": 3.0}, None, None, "max_wait is for spot capacity: give spot, too, or max_run alone"),
         ({"workers": [2, 4]}, "workers", None, "workers has several values, which make a study: use facesim.Study"),
         ({"seeds": 3}, "seeds", 3, "seeds is of a study: use facesim.Study"),
+        ({"batch": np.array([1, 2])}, "batch", None, "batch has several values, which make a study: use facesim.Study"),
+        ({"learning-rate": 1.0}, "learning-rate", 1.0, "unknown option 'learning-rate'; did you mean learning_rate?"),
     ],
 )
 def test_wrong_input_is_an_error_with_its_field_in_the_words_of_python(given, field, value, message, tmp_path):
@@ -62,6 +68,34 @@ def test_wrong_input_is_an_error_with_its_field_in_the_words_of_python(given, fi
     assert "--" not in str(refused.value)
     assert (refused.value.field, refused.value.value) == (field, value)
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: facesim.run({"epochs": 5}), "strategy .*epochs.* is not allowed: must be one of single, "),
+        (lambda: facesim.Study(backend=["local", {}]), "backend has .*; its values have to be single ones"),
+        (lambda: facesim.run(observers=3), "observers is 3; it has to be a list of facesim.Observer"),
+        (lambda: facesim.run(observers=facesim.Observer()), "it has to be a list of facesim.Observer"),
+        (lambda: facesim.run(observers=[facesim.Observer]), "it has to be a list of facesim.Observer"),
+        (lambda: facesim.run(output=None, observers=[]), "None is no path; give a text or a pathlib.Path"),
+        (lambda: facesim.load(3), "3 is no path"),
+        (lambda: facesim.compare(None), "None is no path"),
+        (lambda: facesim.compare([3]), "3 is no path"),
+        (lambda: facesim.compare(facesim.Study()), "is no path"),
+        (lambda: facesim.compare([]), "^there are no runs to compare$"),
+        (lambda: facesim.plan(profile=3), "3 is no path"),
+        (lambda: facesim.Study(base=3), "base is 3; it has to be a dict of options"),
+        (lambda: facesim.Study(axes=["batch"]), "axes is .'batch'.; it has to be a dict of options"),
+        (lambda: facesim.Study(axes={"strategy": "single"}), "strategy has 'single'; its values have to be a list"),
+        (lambda: facesim.Study(faults=3), "faults is 3; it has to be"),
+        (lambda: facesim.tune(trials=np.int64(0)), "trials 0 must be a whole number from 1 on"),
+        (lambda: facesim.tune([("batch", [1, 2])]), "search is .*; it has to be a dict of options"),
+    ],
+)
+def test_what_is_of_another_kind_is_told_by_what_has_to_be_given(call, message):
+    with pytest.raises(InputError, match=message):
+        call()
 
 
 def test_the_command_line_has_the_same_error_with_flags():
@@ -78,6 +112,29 @@ def test_lists_make_a_study():
     assert len(study) == 9
     assert study.axes == {"strategy": ("single", "ps-async"), "workers": (2, 4)}
     assert study.base == {"epochs": 5}
+
+
+@pytest.mark.parametrize(
+    ("given", "plain"),
+    [
+        ({"data": Path("photos")}, {"data": "photos"}),
+        ({"data": [Path("photos"), "other"]}, {"data": ["photos", "other"]}),
+        ({"seeds": np.int64(3)}, {"seeds": 3}),
+        ({"seeds": np.arange(2, 4)}, {"seeds": [2, 3]}),
+        ({"batch": pandas.Series([16, 32])}, {"batch": [16, 32]}),
+        ({"batch": range(8, 10), "learning_rate": np.array(0.5)}, {"batch": [8, 9], "learning_rate": 0.5}),
+        ({"strategy": {"single", "ps-async"}}, {"strategy": ["ps-async", "single"]}),
+        ({"batch": (2**n for n in (3, 4))}, {"batch": [8, 16]}),
+        ({"base": {"pretrained": Path("a.keras")}, "axes": {"epochs": np.arange(1, 3)}},
+         {"pretrained": "a.keras", "epochs": [1, 2]}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_values_may_be_paths_and_those_of_numpy_and_pandas(given, plain):
+    study = facesim.Study(**given)
+
+    assert study.settings() == facesim.Study(**plain).settings()
+    json.dumps(study.settings())  # no number of NumPy's is in it
 
 
 def test_an_option_that_takes_a_list_does_not_vary():
@@ -175,6 +232,7 @@ def test_what_cannot_be_planned_is_an_error_that_names_arguments(profile):
         ({"other_workers": {"ml.m5.xlrge": 2}, "strategy": "allreduce"}, "did you mean ml.m5.xlarge"),
         ({"other_workers": {"ml.m5.xlarge": 8}, "strategy": "allreduce"}, "give more workers than other_workers 8"),
         ({"deadline": 2}, "no duration without a unit"),
+        ({"replay": "2"}, "replay '2' is not allowed: it must be 0 to 20 seeds"),
     ):
         with pytest.raises(InputError, match=message) as refused:
             facesim.plan(profile=profile, **given)

@@ -53,6 +53,12 @@ def test_what_is_neither_a_name_nor_a_file_is_refused(given):
     assert error.value.field == "model"
 
 
+@pytest.mark.parametrize("given", ["net.py", "net.py:", "net.py:build:x"])
+def test_a_file_without_a_function_is_told_what_is_missing(given):
+    with pytest.raises(InputError, match=r"efficientnet-b0, or a Python file and a function in it, file.py:build$"):
+        make_job(model=given)
+
+
 @pytest.mark.slow
 def test_it_is_tried_and_kept_and_stays_where_the_file_goes(file):
     printing = 'import atexit\nprint("built", end="")\natexit.register(print, "{}")\n'
@@ -76,13 +82,17 @@ def test_it_is_tried_and_kept_and_stays_where_the_file_goes(file):
 #: What is wrong with a file, and what is said of it; each costs a process that loads TensorFlow.
 WRONG = {
     "no Python": ("def build(:\n", r"cannot be loaded \(line 1\): SyntaxError"),
+    "ends": (
+        "def build(image_shape, identities):\n    raise SystemExit(3)\n",
+        r"build failed \(line 2\): SystemExit: 3",
+    ),
     "fails": ("def build(image_shape, identities):\n    return 1 / 0\n", r"build failed \(line 2\): ZeroDivision"),
     "no classifier": (
         "import keras\ndef build(image_shape, identities):\n    return keras.Sequential([keras.Input(image_shape), "
         "keras.layers.Flatten(), keras.layers.Dense(7)])\n",
         "must be the classifier",
     ),
-    "ends its process": ("import os\nos._exit(3)\n", "its process ended with 3"),
+    "ends its process": ("import os\nos._exit(3)\n", "its process ended with 3 and gave no answer; it last printed: "),
 }
 WRONG_AS_WELL = {
     "imports from beside": ("import my_layers\n", r"line 1\): ModuleNotFoundError.*the file alone is sent"),

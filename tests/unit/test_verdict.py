@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,8 +15,9 @@ import pytest
 from facesim import audit
 from facesim.audit import FOLDER
 from facesim.audit.page import write as write_page
+from facesim.audit.place import own_place, place_of
 from facesim.audit.verdict import Rank, judge
-from facesim.audit.watch import Process, Watched, _lines, place_of
+from facesim.audit.watch import Process, Watched, _lines, watch
 
 
 def ranks(count: int = 2, **differing) -> list[Rank]:
@@ -41,6 +44,8 @@ NOTHING_TOLD = {
 PIPELINE = {"parameter_bytes": [9_000_000, 8_000_000], "parameters_sha256": ["a", "b"], "received_bytes": 3e6}
 #: Of what a rank receives nothing while it trains.
 ALONE = {"received_bytes": 2_000.0, "most_at_a_time_bytes": 2_000.0, "received_while_training_bytes": 0.0}
+#: A training that was over before it was looked at twice.
+SHORT = {"cpu_s": 0.5, "received_bytes": 0.0, "received_while_training_bytes": None}
 SAME_DATA = {"first_pass": frozenset("abc")}
 
 
@@ -50,6 +55,12 @@ SAME_DATA = {"first_pass": frozenset("abc")}
         ({}, "together", "equal, bit for bit"),
         ({"received_bytes": None}, "together", "cannot be counted"),
         ({"received_bytes": 0.0, "uses_gpu": True}, "together", "GPUs"),
+        (
+            ALONE | {"connects_briefly": True},
+            "together",
+            "They have connections that end before they are looked at, by",
+        ),
+        (ALONE | NOTHING_TOLD | {"connects_briefly": True}, "unknown", "these bytes are not all"),
         (ALONE | {"parameters_sha256": ["a", "b"]}, "apart", "2 different sets"),
         ({"parameters_sha256": ["a", "b"], "uses_gpu": True}, "apart", "2 different sets"),
         ({"parameters_sha256": ["a", "b"]}, "unknown", "ended with different ones"),  # gossip, asynchronous
@@ -65,11 +76,17 @@ SAME_DATA = {"first_pass": frozenset("abc")}
         ({"steps": [10, 0]}, "apart", "hardly a step"),
         ({"received_bytes": 100.0}, "unknown", "one of the two is wrong"),
         ({"received_bytes": 100.0, "parameters_sha256": None}, "apart", "once in a whole training"),
+        (ALONE | SHORT | {"parameters_sha256": None}, "unknown", "facesim.audit.parameters"),  # between two looks
+        (ALONE | SHORT, "unknown", "too short to see"),
+        (ALONE | {"parameters_sha256": ["a", None], "numbered": False}, "unknown", "through pipes, Unix sockets or"),
+        (ALONE | NOTHING_TOLD | {"numbered": False}, "unknown", "through pipes, Unix sockets or files"),
+        (ALONE | SAME_DATA | {"numbered": False}, "apart", "the data was not divided"),
+        (SHORT | {"looked_at": [True, False]}, "unknown", "of their CPU time and bytes nothing is known: rank 1."),
         ({"first_pass": None, "examples": 0}, "unknown", "rank 0: 10; rank 1: 10."),  # which it was not told
         ({"first_pass": None}, "unknown", "give facesim.audit.step their numbers, or the images alone"),
         ({"hashed": True, "repeated": 0}, "unknown", "altered whenever it is read"),
         ({"hashed": True}, "together", "different; two ranks shared 0%"),
-        ({"parameters_sha256": ["a", None]}, "unknown", "1 of 2 ranks"),
+        ({"parameters_sha256": ["a", None]}, "unknown", "the parameters of 1 of 2 ranks were reported."),
         ({"steps": [10, None], "first_pass": [frozenset("a"), None]}, "unknown", "facesim.audit.step(examples=...)"),
         (NOTHING_TOLD, "unknown", "facesim.audit.parameters"),
         (ALONE | NOTHING_TOLD, "apart", "gradients of a small network"),
@@ -106,7 +123,8 @@ def test_of_what_was_cut_short_nothing_is_asked_for_that_was_reported():
 def test_one_process_has_nobody_to_train_with_and_of_none_nothing_is_known():
     assert judge(ranks(1)).verdict == "single"
     assert judge([]).verdict == "unknown"
-    assert "Of 2 ranks only rank 0 was seen" in judge(ranks(1, world=2)).evidence[0]
+    (others,) = judge(ranks(1, world=2)).evidence
+    assert "Of 2 ranks only rank 0 was seen" in others and others.endswith("or do not say which rank they are.")
     assert "2 processes that may have trained say that they are rank 0" in judge(ranks(1, processes=2)).evidence[0]
     assert judge(ranks(1, world=2)).verdict == judge(ranks(1, processes=2)).verdict == "unknown"
 
@@ -315,6 +333,44 @@ def test_a_report_shows_names_that_are_no_text(tmp_path):
 
     assert watched.failure == "The command was killed by SIGKILL"
     assert page.read_text().count("\\xff.py") == 2
+
+
+def test_a_report_shows_the_command_as_a_shell_takes_it(tmp_path):
+    watched = Watched(0, False, 1.0, [], {}, True)
+
+    page = write_page(["sh", "-c", "train; wait"], watched, judge([]), tmp_path)
+
+    assert "sh -c 'train; wait'" in html.unescape(page.read_text())
+
+
+def test_ranks_that_ended_before_they_were_seen_are_judged_by_what_they_reported(tmp_path):
+    """Forked when everything was imported, they live for some milliseconds; the script numbers them itself."""
+    script = (
+        "import os, facesim.audit as audit\n"
+        "for rank in range(2):\n"
+        "    if (pid := os.fork()) == 0:\n"
+        "        os.environ |= {'RANK': str(rank), 'WORLD_SIZE': '2'}\n"
+        "        audit.step(examples=[rank]); audit._current.flush(); os._exit(0)\n"
+        "    os.waitpid(pid, 0)\n"
+    )
+
+    seen = watch([sys.executable, "-c", script], tmp_path, sampling_s=60.0)
+
+    assert [(rank.name, rank.world, rank.steps) for rank in seen.ranks()] == [("rank 0", 2, 1), ("rank 1", 2, 1)]
+    assert all("audit.step" in process.command for process in seen.processes)
+    assert any("nothing is known: rank 0, rank 1." in sentence for sentence in judge(seen.ranks()).evidence)
+
+
+def test_a_rank_may_be_numbered_by_pytorch_s_process_group_alone(monkeypatch):
+    group = SimpleNamespace(
+        is_available=lambda: True, is_initialized=lambda: True, get_rank=lambda: 3, get_world_size=lambda: 8
+    )
+    monkeypatch.setitem(sys.modules, "torch.distributed", group)
+
+    assert own_place() == ("rank 3", 8, False)
+
+    monkeypatch.setenv("RANK", "1")
+    assert own_place() == ("rank 1", 1, False)
 
 
 def test_what_processes_of_another_facesim_reported_is_left_out(tmp_path):

@@ -10,22 +10,26 @@ import os
 import socket
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pyroute2 import DiagSocket
 
 from facesim.metrics.collectors import Reading, role_and_index
 
-_ESTABLISHED = 1 << 1  # tcp_states.h
+_ESTABLISHED, _TIME_WAIT, _LISTEN = 1 << 1, 1 << 6, 1 << 10  # tcp_states.h
 _WITH_TCP_INFO = 1 << 1  # inet_diag.h: bit INET_DIAG_INFO - 1
+
+
+#: Where a connection ends: its address and port.
+End = tuple[str, int]
 
 
 class Connection(NamedTuple):
     """One end of an established connection on this machine: its socket, (address, port) of both ends, its bytes."""
 
     inode: int
-    local: tuple[str, int]
-    remote: tuple[str, int]
+    local: End
+    remote: End
     sent_bytes: int
     received_bytes: int
 
@@ -38,18 +42,28 @@ class Connections:
         self._diagnostics.bind()
 
     def __iter__(self) -> Iterator[Connection]:
+        for message in self._in_state(_ESTABLISHED):
+            info = message.get_attr("INET_DIAG_INFO")
+            inode, sent_bytes, received_bytes = (
+                message["idiag_inode"], info["tcpi_bytes_acked"], info["tcpi_bytes_received"],
+            )  # fmt: skip
+            yield Connection(inode, *_ends(message), sent_bytes, received_bytes)
+
+    def closed(self) -> Iterator[tuple[End, End]]:
+        """Both ends of each connection that was closed within the last minute, as far as the kernel keeps them."""
+        return map(_ends, self._in_state(_TIME_WAIT))
+
+    def listening(self) -> Iterator[tuple[int, int]]:
+        """The socket and the port of everything that takes connections."""
+        return ((message["idiag_inode"], message["idiag_sport"]) for message in self._in_state(_LISTEN))
+
+    def _in_state(self, state: int) -> Iterator[Any]:
         for family in (socket.AF_INET, socket.AF_INET6):
-            for message in self._diagnostics.get_sock_stats(
-                family=family, states=_ESTABLISHED, extensions=_WITH_TCP_INFO
-            ):
-                info = message.get_attr("INET_DIAG_INFO")
-                yield Connection(
-                    message["idiag_inode"],
-                    (message["idiag_src"], message["idiag_sport"]),
-                    (message["idiag_dst"], message["idiag_dport"]),
-                    info["tcpi_bytes_acked"],
-                    info["tcpi_bytes_received"],
-                )
+            yield from self._diagnostics.get_sock_stats(family=family, states=state, extensions=_WITH_TCP_INFO)
+
+
+def _ends(message: Any) -> tuple[End, End]:
+    return (message["idiag_src"], message["idiag_sport"]), (message["idiag_dst"], message["idiag_dport"])
 
 
 def sockets_of(pid: int) -> Iterator[int]:
