@@ -2,10 +2,11 @@
 
     python -m benchmarks.forecast --truth DIR [--json FILE]
 
-Every JSON file of DIR is read that has rows of a known form; no network, no TensorFlow. What goes in is what one
-machine could tell: the speed of one worker, or of one host; for whole jobs, the smallest cluster of each GPU.
-Everything else are constants (`facesim/forecast/constants.json`), fitted without the model that is forecast where it
-was among the fitted ones. No row that is forecast is fitted. What cannot be forecast is listed with the reason.
+Every JSON file of DIR is read that has rows of a known form, those of one source as one study; no network, no
+TensorFlow. What goes in is what one machine could tell: the speed of one worker, or of one host; for whole jobs, the
+smallest cluster of each GPU. Everything else are constants (`facesim/forecast/constants.json`), fitted without the
+model that is forecast where it was among the fitted ones. No row that is forecast is fitted. What cannot be forecast is
+listed with the reason.
 
 `--calibrate` fits the constants anew, to DIR, and writes them; nothing else does.
 """
@@ -22,23 +23,27 @@ import click
 
 from benchmarks.published import allreduce, async_ps, synchronous, transient
 from benchmarks.published.calibrate import calibrated
-from benchmarks.published.curves import Curve, positive, summary
+from benchmarks.published.curves import COUNTS, Curve, summary
 from facesim.forecast.constants import FILE
+from facesim.util.errors import reason
 from facesim.util.files import write_json
 
 Reader = Callable[[list[dict[str, Any]], dict[str, Any]], Iterator[Curve]]
 
-#: By the names that rows of each form have, the first that fits is taken; and of which names a row needs numbers.
-FORMS: tuple[tuple[frozenset[str], Reader, tuple[str, ...]], ...] = (
-    *((frozenset({"workers", name}), async_ps.curves, ("workers",)) for name in async_ps.SPEED_NAMES),
-    (frozenset({"mpi", "images_per_s"}), allreduce.horovod, ("gpus", "images_per_s")),
-    (frozenset({"nodes", "gpus", "step_ms"}), allreduce.ddp, ("nodes", "gpus", "batch_per_gpu", "step_ms")),
-    (frozenset({"config", "duration_s"}), transient.curves, ("duration_s",)),
-    (frozenset({"gpus", "images_per_s", "strategy"}), synchronous.curves, ("gpus", "images_per_s", "batch_per_gpu")),
+#: What a row lacks of what its form needs, by name; a reader leaves out the rows that lack anything.
+Lacks = Callable[[dict[str, Any]], list[str]]
+
+#: By the names that rows of each form have, the first that fits is taken.
+FORMS: tuple[tuple[frozenset[str], Reader, Lacks], ...] = (
+    *((frozenset({"workers", name}), async_ps.curves, async_ps.lacks) for name in async_ps.SPEED_NAMES),
+    (frozenset({"mpi", "images_per_s"}), allreduce.horovod, allreduce.horovod_lacks),
+    (frozenset({"nodes", "gpus", "step_ms"}), allreduce.ddp, allreduce.ddp_lacks),
+    (frozenset({"config", "duration_s"}), transient.curves, transient.lacks),
+    (frozenset({"gpus", "images_per_s", "strategy"}), synchronous.curves, synchronous.lacks),
 )
 
 #: What is a list of objects, where a file has it.
-_LISTS = ("rows", "model_info", "table1")
+_LISTS = ("rows", "model_info", "table1", "prices")
 
 #: Forms without a curve of their own: what other files' forecasts use.
 _USED_BY_OTHERS = (frozenset({"hours"}),)
@@ -63,7 +68,23 @@ def read(folder: Path) -> tuple[list[tuple[str, dict[str, Any]]], list[Curve]]:
             contents.append((file.name, content))
         else:
             refused.append(Curve("files", file.name, reason="it is not an object or a list of rows"))
-    return contents, refused
+    together = _together(contents)
+    for name, content in together.items():
+        if name not in dict(contents):
+            refused.extend(Curve("files", name, reason=reason) for reason in _tidied(content))
+    return list(together.items()), refused
+
+
+def _together(contents: list[tuple[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """Contents by name; rows of one form and one source are one study, in however many files they are."""
+    studies: dict[Any, tuple[str, dict[str, Any]]] = {}
+    for name, content in contents:
+        form, source = form_of(content), content.get("source")
+        study = (form, source) if form and isinstance(source, str) else name
+        first, held = studies.get(study, ("", {}))
+        lists = {each: [*held.get(each, []), *content[each]] for each in _LISTS if content.get(each)}
+        studies[study] = f"{first}, {name}".lstrip(", "), {**content, **held, **lists}
+    return dict(studies.values())
 
 
 def _tidied(content: dict[str, Any]) -> Iterator[str]:
@@ -86,20 +107,14 @@ def _tidied(content: dict[str, Any]) -> Iterator[str]:
             yield f"{again} of its {name} are there already: each counts once"
 
 
-def _unusable(content: dict[str, Any]) -> str | None:
+def _unusable(content: dict[str, Any], lacks: Lacks) -> str | None:
     """Which of the rows have not the numbers that their form needs."""
-    rows, names = content["rows"], _names(content)
-    needed = next((numbers for form, _, numbers in FORMS if form <= names), ())
-    any_of = [[name] for name in needed]
-    if reader_of(content) is async_ps.curves:
-        any_of.append([*async_ps.SPEED_NAMES])
-    missing = [[each[-1] for each in any_of if not any(positive(row, name) for name in each)] for row in rows]
-    if reader_of(content) is async_ps.curves:
-        missing = [[*names, *([] if async_ps.servers_of(row) else ["ps"])] for names, row in zip(missing, rows)]
-    if not (left_out := sum(map(bool, missing))):
-        return None
-    of = ", ".join(dict.fromkeys(name for without in missing for name in without))
-    return f"{left_out} of {len(rows)} rows left out: {of} must be numbers above 0"
+    rows = content["rows"]
+    missing = [each for row in rows if (each := lacks(row))]
+    names = dict.fromkeys(name for each in missing for name in each)
+    kinds = (("whole numbers", [n for n in names if n in COUNTS]), ("numbers", [n for n in names if n not in COUNTS]))
+    needed = "; ".join(f"{', '.join(of)} must be {kind} above 0" for kind, of in kinds if of)
+    return f"{len(missing)} of {len(rows)} rows left out: {needed}" if missing else None
 
 
 def judge(folder: Path) -> list[Curve]:
@@ -107,12 +122,12 @@ def judge(folder: Path) -> list[Curve]:
     named, curves = read(folder)
     contents = [content for _, content in named]
     for name, content in named:
-        reader = reader_of(content)
-        if reader:
-            unusable = Curve("files", name, reason="no row has the numbers that its form needs")
-            read_curves = list(reader(contents, content))
-            curves.extend(read_curves or [unusable])
-            if read_curves and reader is not transient.plans and (reason := _unusable(content)):
+        if isinstance(content.get("table1"), list):
+            curves.extend(transient.plans(contents, content))
+        elif form := form_of(content):
+            reader, lacks = form
+            curves.extend(reader(contents, content))
+            if reason := _unusable(content, lacks):
                 curves.append(Curve("files", name, reason=reason))
         elif not _is_used_by_others(content):
             reason = "its rows are of no known form" if _names(content) else "it has no rows"
@@ -120,11 +135,9 @@ def judge(folder: Path) -> list[Curve]:
     return curves
 
 
-def reader_of(content: dict[str, Any]) -> Reader | None:
-    if isinstance(content.get("table1"), list):
-        return transient.plans
+def form_of(content: dict[str, Any]) -> tuple[Reader, Lacks] | None:
     names = _names(content)
-    return next((reader for form, reader, _ in FORMS if form <= names), None)
+    return next(((reader, lacks) for form, reader, lacks in FORMS if form <= names), None)
 
 
 def _names(content: dict[str, Any]) -> set[str]:
@@ -188,7 +201,10 @@ def main(truth: Path, as_json: str | None, calibrate: bool) -> None:
         return
     show(report)
     if as_json:
-        write_json(Path(as_json), report)
+        try:
+            write_json(Path(as_json), report)
+        except OSError as error:
+            raise click.ClickException(f"cannot write {as_json}: {reason(error)}; name another file") from None
 
 
 if __name__ == "__main__":

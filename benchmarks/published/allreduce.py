@@ -10,7 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.published.curves import Curve, Point, counted, positive
+from benchmarks.published.curves import (
+    Curve,
+    Group,
+    Point,
+    Rows,
+    counted,
+    from_mean,
+    grouped,
+    lacking,
+    mean_of,
+    not_forecast,
+    notes,
+    positive,
+)
 from benchmarks.published.sizes import param_bytes
 from facesim.forecast.constants import constants
 from facesim.forecast.intervals import REPEATED, fitted_width, quadrature
@@ -21,7 +34,11 @@ HOROVOD, DDP = "allreduce, Horovod", "allreduce, PyTorch DDP"
 #: The rows do not tell it; tf_cnn_benchmarks' own default for most networks.
 ASSUMED_BATCH = 64
 
-Rows = list[dict[str, Any]]
+#: In the rows' words for a library of messages; of another one it is assumed that it is as fast as these.
+_MPI = "mpi"
+
+#: What tells rows of one model apart, where they are from more than one kind of host.
+_HOSTS = {"gpu": "{}", "hardware": "{}", "instance": "{}"}
 
 
 def constants_for(mpi: str) -> str:
@@ -29,15 +46,20 @@ def constants_for(mpi: str) -> str:
     return "horovod_nccl" if "nccl" in mpi.lower() else "horovod_mpi"
 
 
-def horovod_groups(rows: Rows) -> dict[tuple[str, str, str, float | None], Rows]:
-    """Rows of one curve each, by GPU, model, library of messages and batch of a GPU, if it is told."""
-    groups: dict[tuple[str, str, str, float | None], Rows] = {}
-    for row in rows:
-        if positive(row, "images_per_s") and counted(row, "gpus"):
-            names = (str(row.get(name, "?")) for name in ("gpu", "model", "mpi"))
-            key = (*names, positive(row, "batch_per_gpu"))
-            groups.setdefault(key, []).append(row)
-    return groups
+def horovod_lacks(row: dict[str, Any]) -> list[str]:
+    return lacking(row, ("gpus", "images_per_s"))
+
+
+def horovod_groups(rows: Rows) -> list[Group]:
+    """Rows of one curve each: of a GPU, a model and a library of messages."""
+    apart = {"batch_per_gpu": "batch {}", "gpus_per_node": "{} GPUs a host", "vm": "{}"}
+    return grouped([row for row in rows if not horovod_lacks(row)], ("gpu", "model", "mpi"), apart)
+
+
+def batch_of(rows: Rows) -> tuple[float, bool]:
+    """The batch of a GPU of a curve's rows, and whether they tell it."""
+    told = next((batch for row in rows if (batch := positive(row, "batch_per_gpu"))), None)
+    return told or ASSUMED_BATCH, told is not None
 
 
 def horovod_step_s(nodes: float, node_s: float, sum_bytes: float, values: Mapping[str, float]) -> float:
@@ -46,36 +68,42 @@ def horovod_step_s(nodes: float, node_s: float, sum_bytes: float, values: Mappin
     return float(allreduce_step_s(node_s, 0.0, nodes, sent, values["overlap"]))
 
 
-def base_of(rows: Rows) -> tuple[dict[str, Any] | None, float]:
-    """The row of one whole host, and how many GPUs that has."""
+def base_of(rows: Rows) -> tuple[Rows, float]:
+    """The rows of one whole host, and how many GPUs that has."""
     sizes = [size for row in rows if (size := counted(row, "gpus_per_node"))]
     size = max(sizes, default=4.0)
-    return next((row for row in rows if counted(row, "gpus") == size), None), size
+    return [row for row in rows if row["gpus"] == size], size
 
 
 def horovod(files: Rows, content: dict[str, Any]) -> Iterator[Curve]:
-    for (gpu, model, mpi, told), rows in horovod_groups(content["rows"]).items():
-        batch = told or ASSUMED_BATCH
-        name = f"{gpu} {model}, {mpi}" + (f", batch {told:g}" if told else "")
+    for (gpu, model, mpi), apart, rows in horovod_groups(content["rows"]):
+        batch, told = batch_of(rows)
+        name = f"{gpu} {model}, {mpi}{apart}"
         study = f"{HOROVOD} over {'NCCL' if 'nccl' in mpi.lower() else 'MPI'}"
         given, size = base_of(rows)
         several = [row for row in rows if row["gpus"] > size]
         sum_bytes = param_bytes(rows[0])
         if not several:
             yield Curve(study, name, reason="only one host was measured")
-        elif given is None:
+        elif not given:
             yield Curve(study, name, reason=f"no row of one whole host, with {size:g} GPUs, from which it would start")
         elif sum_bytes is None:
             yield Curve(study, name, reason=f"how many parameters {model} has is not known")
         else:
             values = constants(constants_for(mpi)).for_model(model)
-            node_s = size * batch / given["images_per_s"]
+            node_s = size * batch / mean_of(given, "images_per_s")
             width = fitted_width(values)
-            points = [_point(given, node_s, batch, width, given=True)]
+            points = [_point(row, node_s, batch, width, given=True) for row in given]
             for row in several:
                 nodes = max(2.0, math.ceil(row["gpus"] / size))
                 points.append(_point(row, horovod_step_s(nodes, node_s, sum_bytes, values), batch, width))
-            yield Curve(study, name, tuple(points), choice=name, note="" if told else f"batch {batch:g} assumed")
+            note = notes(
+                "" if told else f"batch {batch:g} assumed",
+                "" if _MPI in mpi.lower() or "nccl" in mpi.lower() else f"{mpi} assumed to be as fast as MPI",
+                from_mean(given),
+                not_forecast(len(rows) - len(given) - len(several), "rows of a part of a host"),
+            )
+            yield Curve(study, name, tuple(points), choice=name, note=note)
 
 
 def _point(row: dict[str, Any], step_s: float, batch: float, width: float, given: bool = False) -> Point:
@@ -83,29 +111,47 @@ def _point(row: dict[str, Any], step_s: float, batch: float, width: float, given
     return Point(shape, row["gpus"] * batch / step_s, row["images_per_s"], width, row["gpus"], given)
 
 
+def ddp_lacks(row: dict[str, Any]) -> list[str]:
+    return lacking(row, ("nodes", "gpus", "batch_per_gpu", "step_ms"))
+
+
 def ddp(files: Rows, content: dict[str, Any]) -> Iterator[Curve]:
     """One curve for each number of GPUs on the fullest host; inputs are the steps of one such host, by batch."""
-    groups: dict[tuple[str, int], Rows] = {}
-    for row in content["rows"]:
-        if all(positive(row, name) for name in ("nodes", "gpus", "batch_per_gpu", "step_ms")):
+    usable = [row for row in content["rows"] if not ddp_lacks(row)]
+    for (model,), apart, alike in grouped(usable, ("model",), _HOSTS):
+        groups: dict[int, Rows] = {}
+        for row in alike:
             most = int(counted(row, "max_gpus_per_node") or math.ceil(row["gpus"] / row["nodes"]))
-            groups.setdefault((str(row.get("model", "?")), most), []).append(row)
-    for (model, most), rows in groups.items():
-        gpus = f"{most} GPU{'' if most == 1 else 's'}"
-        name = f"{model}, {gpus} on the fullest host"
-        given = {row["batch_per_gpu"]: row["step_ms"] for row in rows if row["nodes"] == 1 and row["gpus"] == most}
-        several = [row for row in rows if row["nodes"] > 1]
-        sum_bytes = param_bytes(rows[0])
-        if not several:
-            yield Curve(DDP, name, reason="only one host was measured")
-        elif not given:
-            yield Curve(DDP, name, reason=f"no row of one host with {gpus}, from which it would start")
-        elif sum_bytes is None:
-            yield Curve(DDP, name, reason=f"how many parameters {model} has is not known")
-        else:
-            told = [row for row in several if len(given) > 1 or row["batch_per_gpu"] in given]
-            reason = "one host was measured at one batch, several at others"
-            yield Curve(DDP, name, tuple(_ddp_points(told, given, sum_bytes)), reason=reason, speed=False)
+            groups.setdefault(most, []).append(row)
+        for most, rows in groups.items():
+            yield _ddp_curve(f"{model}{apart}", most, rows)
+
+
+def _ddp_curve(model: str, most: int, rows: Rows) -> Curve:
+    gpus = f"{most} GPU{'' if most == 1 else 's'}"
+    name = f"{model}, {gpus} on the fullest host"
+    steps: dict[float, Rows] = {}
+    for row in rows:
+        if row["nodes"] == 1 and row["gpus"] == most:
+            steps.setdefault(row["batch_per_gpu"], []).append(row)
+    given = {batch: mean_of(each, "step_ms") for batch, each in steps.items()}
+    several = [row for row in rows if row["nodes"] > 1]
+    sum_bytes = param_bytes(rows[0])
+    if not several:
+        return Curve(DDP, name, reason="only one host was measured")
+    if not given:
+        return Curve(DDP, name, reason=f"no row of one host with {gpus}, from which it would start")
+    if sum_bytes is None:
+        return Curve(DDP, name, reason=f"how many parameters {model} has is not known")
+    told = [row for row in several if len(given) > 1 or row["batch_per_gpu"] in given]
+    reason = "one host was measured at one batch, several at others"
+    of_one = [row for row in rows if row["nodes"] == 1 and row["gpus"] != most]
+    note = notes(
+        "; ".join(dict.fromkeys(each for at_batch in steps.values() if (each := from_mean(at_batch)))),
+        not_forecast(len(several) - len(told), "rows of other batches than that of one host"),
+        not_forecast(len(of_one), "rows of a part of a host"),
+    )
+    return Curve(DDP, name, tuple(_ddp_points(told, given, sum_bytes)), reason=reason, speed=False, note=note)
 
 
 def step_at(given: Mapping[float, float], batch: float) -> float:

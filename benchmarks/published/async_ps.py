@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.published.curves import Curve, Point, counted, positive
+from benchmarks.published.curves import Curve, Point, counted, grouped, lacking, notes, positive
 from facesim.forecast.constants import constants, plain_name
 from facesim.forecast.intervals import published_widths, quadrature
 from facesim.forecast.laws import compute_from_step_s, ps_async_step_s
@@ -22,14 +23,14 @@ _PUSHES_FOR_EACH = 1.6
 
 
 class Measured(NamedTuple):
-    """Steps a second by number of workers, of one GPU, model, number of servers and batch of a worker (0: not told).
+    """Steps a second by number of workers, of one GPU, model, number of servers, and what else tells rows apart.
     `repeated` are the workers of which more than one row tells: their speed is the mean.
     """
 
     gpu: str
     model: str
     servers: int
-    batch: int
+    apart: str
     speeds: dict[int, float]
     cv: float  # of the one worker's speed while it ran; 0: not told
     repeated: tuple[int, ...]
@@ -57,6 +58,15 @@ class Models(NamedTuple):
             return (share,) * servers
         return None
 
+    def assumed(self, model: str, servers: int) -> str:
+        """What is assumed of a model whose variables are not known, but how many it has."""
+        if model_key(model) in self.variables:
+            return ""
+        spread = ", and that they lie evenly on the servers" if servers > 1 else ""
+        return (
+            f"of the variables of {model} only their number is known: how many are batch statistics is assumed{spread}"
+        )
+
 
 def model_key(name: str) -> str:
     """One spelling for one model: `Shake Large` is `ShakeShake-big`."""
@@ -73,12 +83,7 @@ def models_of(files: list[dict[str, Any]]) -> Models:
     counts = {"resnet32": (int(known["tensors"]), known["parameters"])}
     for content in files:
         listed = content.get("models")
-        for name, rows in (listed if isinstance(listed, dict) else {}).items():
-            try:
-                held = tuple(Variable((int(n),), 4 * int(n), 4 * int(n), bool(trained)) for n, trained in rows)
-            except (TypeError, ValueError):
-                continue
-            variables[model_key(name)] = held
+        variables |= _variables_of(listed if isinstance(listed, dict) else {})
         for row in content.get("model_info") or []:
             tensors, parameters = counted(row, "tensors"), positive(row, "parameters")
             if tensors and parameters and row.get("model"):
@@ -86,28 +91,43 @@ def models_of(files: list[dict[str, Any]]) -> Models:
     return Models(variables, counts)
 
 
+def _variables_of(listed: Mapping[str, Any]) -> dict[str, tuple[Variable, ...]]:
+    """Of each model, from pairs of elements and whether they are trained; without those that are no such list."""
+    variables = {}
+    for name, rows in listed.items():
+        with contextlib.suppress(TypeError, ValueError):
+            held = tuple(Variable((int(n),), 4 * int(n), 4 * int(n), bool(trained)) for n, trained in rows)
+            variables[model_key(name)] = held
+    return variables
+
+
+def lacks(row: dict[str, Any]) -> list[str]:
+    without = lacking(row, ("workers",))
+    return [*without, *([] if _speed_of(row) else SPEED_NAMES[-1:]), *([] if servers_of(row) else ["ps"])]
+
+
+def _speed_of(row: dict[str, Any]) -> float | None:
+    return next((value for name in SPEED_NAMES if (value := positive(row, name))), None)
+
+
 def measured_of(rows: list[dict[str, Any]]) -> list[Measured]:
     """Curves in the order of their rows; a shape that was measured more than once has the mean of its speeds."""
-    speeds: dict[tuple[str, str, int, int], dict[int, list[float]]] = {}
-    spread: dict[tuple[str, str, int, int], float] = {}
-    for row in rows:
-        speed = next((value for name in SPEED_NAMES if (value := positive(row, name))), None)
-        workers, servers = counted(row, "workers"), servers_of(row)
-        if speed and workers and servers:
-            batch = int(counted(row, "batch_per_worker") or 0)
-            key = (str(row.get("gpu", "?")), str(row.get("model", "?")), servers, batch)
-            speeds.setdefault(key, {}).setdefault(int(workers), []).append(speed)
+    usable = [row for row in rows if not lacks(row)]
+    measured = []
+    for (gpu, model), apart, members in grouped(usable, ("gpu", "model"), {"batch_per_worker": "batch {}"}):
+        speeds: dict[int, dict[int, list[float]]] = {}
+        spread: dict[int, float] = {}
+        for row in members:
+            speed, servers, workers = _speed_of(row), servers_of(row), int(row["workers"])
+            assert speed is not None and servers is not None
+            speeds.setdefault(servers, {}).setdefault(workers, []).append(speed)
             if workers == 1 and (deviation := positive(row, "steps_per_s_stdev")):
-                spread[key] = deviation / speed
-    return [
-        Measured(
-            *key,
-            {workers: float(np.mean(each)) for workers, each in sorted(known.items())},
-            spread.get(key, 0.0),
-            tuple(workers for workers, each in sorted(known.items()) if len(each) > 1),
-        )
-        for key, known in speeds.items()
-    ]
+                spread[servers] = deviation / speed
+        for servers, known in speeds.items():
+            means = {workers: float(np.mean(each)) for workers, each in sorted(known.items())}
+            repeated = tuple(workers for workers, each in sorted(known.items()) if len(each) > 1)
+            measured.append(Measured(gpu, model, servers, apart, means, spread.get(servers, 0.0), repeated))
+    return measured
 
 
 def servers_of(row: dict[str, Any]) -> int | None:
@@ -158,26 +178,26 @@ def server_for(model: str) -> Server:
 
 def curves(files: list[dict[str, Any]], content: dict[str, Any]) -> Iterator[Curve]:
     models, measured = models_of(files), measured_of(content["rows"])
-    by_key = {(each.gpu, each.model, each.servers, each.batch): each for each in measured}
+    of_one_server = {(each.gpu, each.model, each.apart): each for each in measured if each.servers == 1}
     for each in measured:
-        batches = {other.batch for other in measured if other[:3] == each[:3]}
-        batch = f", batch {each.batch or '?'}" if len(batches) > 1 else ""
-        name = f"{each.gpu} {each.model}{batch}, {each.servers} ps"
-        choice = f"{each.gpu} {each.model}{batch}"
+        choice = f"{each.gpu} {each.model}{each.apart}"
+        name = f"{choice}, {each.servers} ps"
         loads = models.loads(each.model, each.servers)
         if loads is None:
             reason = f"the variables of {each.model} are in no file, nor how many it has"
             yield Curve(STUDY, name, reason=reason)
             continue
-        base = by_key.get((each.gpu, each.model, 1, each.batch))
+        base = of_one_server.get((each.gpu, each.model, each.apart))
+        assumed = models.assumed(each.model, each.servers)
         if 1 in each.speeds:
-            yield _curve(each, each, loads, loads, STUDY, name, choice)
+            yield _curve(each, each, loads, loads, STUDY, name, choice, assumed)
         if each.servers > 1 and base and 1 in base.speeds:
             before = models.loads(each.model, 1)
             assert before is not None
-            yield _curve(each, base, loads, before, f"{STUDY}, servers added", f"{name} from 1 ps")
+            study = f"{STUDY}, servers added"
+            yield _curve(each, base, loads, before, study, f"{name} from 1 ps", assumed=assumed)
         elif 1 not in each.speeds:
-            yield Curve(STUDY, name, reason="one worker was not measured, with these servers or with one")
+            yield Curve(STUDY, name, reason="its study has no row of one worker, with these servers or with one")
 
 
 def _curve(
@@ -188,6 +208,7 @@ def _curve(
     study: str,
     name: str,
     choice: str | None = None,
+    assumed: str = "",
 ) -> Curve:
     same = target is given
     workers = np.array([count for count in target.speeds if count > 1 or not same], dtype=float)
@@ -207,7 +228,7 @@ def _curve(
         ]
     repeated = ", ".join(map(str, sorted({*target.repeated, *({1} & {*given.repeated})})))
     note = f"the mean of several rows, of {repeated} workers" if repeated else ""
-    return Curve(study, name, tuple(points), choice=choice, note=note)
+    return Curve(study, name, tuple(points), choice=choice, note=notes(note, assumed))
 
 
 def _shape(workers: int) -> str:

@@ -15,7 +15,7 @@ from scipy.optimize import least_squares
 
 from benchmarks.published import allreduce, async_ps, synchronous
 from benchmarks.published.async_ps import Server, model_key
-from benchmarks.published.curves import counted
+from benchmarks.published.curves import mean_of
 from benchmarks.published.sizes import param_bytes
 from facesim.forecast.intervals import covering
 from facesim.forecast.laws import mirrored_step_s
@@ -87,10 +87,10 @@ def servers(files: list[dict[str, Any]], rows: list[dict[str, Any]]) -> dict[str
     """`tf1_parameter_server`: from curves of one server, of two, and of two from what one worker did with one."""
     models = async_ps.models_of(files)
     measured = [each for each in async_ps.measured_of(rows) if models.loads(each.model, each.servers)]
-    single = {(each.gpu, each.model, each.batch): each for each in measured if each.servers == 1}
+    single = {(each.gpu, each.model, each.apart): each for each in measured if each.servers == 1}
     cases: dict[str, list[tuple[Any, Any]]] = {}
     for each in measured:
-        of_one = single.get((each.gpu, each.model, each.batch))
+        of_one = single.get((each.gpu, each.model, each.apart))
         bases = {id(base): base for base in (each, of_one) if base and 1 in base.speeds}
         cases.setdefault(model_key(each.model), []).extend((each, base) for base in bases.values())
 
@@ -109,12 +109,11 @@ def servers(files: list[dict[str, Any]], rows: list[dict[str, Any]]) -> dict[str
 def sync_servers(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """`tf_sync_server`: from one host's update to several hosts'; each model and batch is left out in turn."""
     cases: dict[str, list[tuple[dict[str, Any], float]]] = {}
-    for (study, _, model, *_, batch), members in synchronous.grouped(rows).items():
-        usable = [row for row in members if synchronous.update_s(row) and param_bytes(row)]
-        several = [row for row in usable if (counted(row, "workers") or 1) > 1]
-        alone = {counted(row, "gpus"): row for row in usable if (counted(row, "workers") or 1) == 1}
-        if study == synchronous.SERVERS and several and (given := alone.get(counted(several[0], "gpus_per_worker"))):
-            cases[f"{model}, batch {batch}"] = [(row, synchronous.update_s(given)) for row in several]
+    for (_, model, _, batch), _, members in synchronous.served(rows):
+        alone, several = synchronous.alone_and_several([row for row in members if param_bytes(row)])
+        for row in several:
+            if given := [each for each in alone if each["gpus"] == synchronous.gpus_of_a_host(row)]:
+                cases.setdefault(f"{model}, batch {batch}", []).append((row, synchronous.update_s(*given)))
 
     def residuals(values: Mapping[str, float], chosen: Sequence[Any]) -> Iterable[float]:
         for row, host_s in chosen:
@@ -130,11 +129,10 @@ def sync_servers(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def one_host(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """`one_host_bus`: from one GPU of a host to several."""
     cases: dict[str, list[tuple[dict[str, Any], float]]] = {}
-    for (study, _, model, *_), members in synchronous.grouped(rows).items():
-        usable = [row for row in members if synchronous.update_s(row) and param_bytes(row)]
-        given = next((row for row in usable if counted(row, "gpus") == 1), None)
-        if study == synchronous.ONE_HOST and given:
-            pairs = [(row, synchronous.update_s(given)) for row in usable if row["gpus"] > 1]
+    for (_, model, *_), _, members in synchronous.of_one_host(rows):
+        usable = [row for row in members if param_bytes(row)]
+        if given := [row for row in usable if row["gpus"] == 1]:
+            pairs = [(row, synchronous.update_s(*given)) for row in usable if row["gpus"] > 1]
             cases.setdefault(model, []).extend(pairs)
 
     def residuals(values: Mapping[str, float], chosen: Sequence[Any]) -> Iterable[float]:
@@ -148,13 +146,13 @@ def one_host(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def sums(rows: list[dict[str, Any]], which: str) -> dict[str, Any]:
     """`horovod_mpi` or `horovod_nccl`: from one host to several."""
     cases: dict[str, list[tuple[float, float, float, float]]] = {}
-    for (_, model, mpi, told), members in allreduce.horovod_groups(rows).items():
+    for (_, model, mpi), _, members in allreduce.horovod_groups(rows):
         given, size = allreduce.base_of(members)
         sum_bytes = param_bytes(members[0])
-        if given is None or sum_bytes is None or allreduce.constants_for(mpi) != which:
+        if not given or sum_bytes is None or allreduce.constants_for(mpi) != which:
             continue
-        batch = told or allreduce.ASSUMED_BATCH
-        node_s = size * batch / given["images_per_s"]
+        batch, _ = allreduce.batch_of(members)
+        node_s = size * batch / mean_of(given, "images_per_s")
         for row in members:
             if row["gpus"] > size:
                 step_s = row["gpus"] * batch / row["images_per_s"]

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+Rows = list[dict[str, Any]]
 
 #: Numbers above these are mistakes.
 _MOST, _MOST_COUNTED = 1e15, 100_000
+
+#: What rows count: these numbers are whole.
+COUNTS = frozenset({"workers", "ps", "gpus", "nodes"})
 
 
 @dataclass(frozen=True)
@@ -146,3 +151,64 @@ def counted(row: dict[str, Any], name: str) -> float | None:
     """A number of things, of which there is at least one; None where it is missing or cannot be."""
     value = positive(row, name)
     return value if value is not None and value == int(value) and value <= _MOST_COUNTED else None
+
+
+def lacking(row: dict[str, Any], names: Iterable[str]) -> list[str]:
+    """Those of the names of which the row has no number above 0, or no whole one of what it counts."""
+    return [name for name in names if (counted if name in COUNTS else positive)(row, name) is None]
+
+
+class Group(NamedTuple):
+    """Rows of one curve: what they have in common, and in words what tells them from others that have that as well."""
+
+    common: tuple[str, ...]
+    apart: str
+    rows: Rows
+
+
+def grouped(rows: Rows, common: Sequence[str], apart: Mapping[str, str]) -> list[Group]:
+    """Rows by the names in `common`, and each of these by the names in `apart`, whose values are formats of the words.
+
+    A row that does not tell a name in `apart` is as the others, where all of these tell the same.
+    """
+    alike: dict[tuple[str, ...], Rows] = {}
+    for row in rows:
+        alike.setdefault(tuple(_text(row, name) for name in common), []).append(row)
+    groups = []
+    for key, members in alike.items():
+        told = {name: {_text(row, name) for row in members} - {_UNKNOWN} for name in apart}
+        split = [name for name, values in told.items() if len(values) > 1]
+        parts: dict[str, Rows] = {}
+        for row in members:
+            parts.setdefault(", ".join(apart[name].format(_text(row, name)) for name in split), []).append(row)
+        groups += [Group(key, words and f", {words}", each) for words, each in parts.items()]
+    return groups
+
+
+_UNKNOWN = "?"
+
+
+def _text(row: dict[str, Any], name: str) -> str:
+    value = row.get(name)
+    if value is None:
+        return _UNKNOWN
+    return f"{value:g}" if isinstance(value, (int, float)) else str(value)
+
+
+def mean_of(rows: Rows, name: str) -> float:
+    return statistics.fmean(row[name] for row in rows)
+
+
+def notes(*parts: str) -> str:
+    """What there is to say of a curve."""
+    return "; ".join(part for part in parts if part)
+
+
+def not_forecast(count: int, which: str) -> str:
+    """That so many rows, which are no input either, are not forecast."""
+    return f"{which} are not forecast ({count})" if count else ""
+
+
+def from_mean(rows: Rows) -> str:
+    """That what a curve starts from was measured more than once."""
+    return f"from the mean of {len(rows)} rows" if len(rows) > 1 else ""

@@ -43,7 +43,7 @@ def forecast(
     """
     from facesim.forecast.profile_data import Profile
     from facesim.planning.jobs import Asked, write_forecasts
-    from facesim.planning.notes import check_profile, data_notes, data_options, options_of
+    from facesim.planning.notes import check_profile, data_notes, data_options, with_options_of
     from facesim.planning.profiles import have_profile
 
     where, notes = None, []
@@ -52,7 +52,7 @@ def forecast(
             where = "the profile" if isinstance(profile, Profile) else f"the profile {profile}"
             profile = profile if isinstance(profile, Profile) else Profile.load(local_path(profile))
             notes = data_notes(profile, where, data_options(given))
-            given = {**(options_of(profile, where) if "recipe" not in given else {}), **given}
+            given = with_options_of(profile, where, given)
     study = Study(strategy=strategy, backend=backend, seeds=[seed], **given)
     with as_in_python():
         if len(jobs := study.jobs()) > 1:

@@ -70,8 +70,10 @@ def read_own(file: Path) -> dict[str, dict[str, Any]]:
     types = {}
     for name, table in read_toml(file, "prices").items():
         where = f'{file}: ["{name}"]'
-        if not name.strip() or not name.isprintable():
-            raise InputError(f"{file}: a type cannot be called {name!r}: give it a name that can be printed")
+        if not name or name != name.strip() or not name.isprintable():
+            raise InputError(
+                f"{file}: a type cannot be called {name!r}: give it a name that can be printed, with no space around it"
+            )
         if not isinstance(table, dict):
             raise InputError(
                 f'{where} must be a table, of an instance type, such as ["ml.m5.2xlarge"]; it is {table!r}'

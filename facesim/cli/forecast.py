@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from facesim.cli.options import GroupedCommand, command_option, help_all, job_op
 from facesim.cli.output import echo, echo_json
 from facesim.cli.parsing import Choice
 from facesim.cli.plan import FILE, OF_THE_EXPERIMENT, measured_profile, profile_for
+from facesim.spec.options import flag
 from facesim.spec.strategies import STRATEGIES
 from facesim.util.errors import InputError
 from facesim.util.words import count_text
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 @command_option("--spot/--no-spot", default=None, group="Cost and spot", help="spot capacity")
 @command_option("--profile", "profile_file", type=FILE, group="Output", help="the profile  [default: this machine's]")
 @command_option("--instances", "own_instances", type=FILE, group="Cost and spot",
-     help="TOML file of instance types and prices of your own")  # fmt: skip
+     help="TOML file of speeds and prices of your own, of types of the catalogue")  # fmt: skip
 @command_option(
     "--output", type=FILE, default=Path("runs"), show_default=True, help="folder for the forecasts' run directories"
 )
@@ -55,6 +57,7 @@ def forecast(
     from facesim.planning.notes import FAULTS_LEFT_OUT, check_profile, data_notes
 
     given = {name: value for name, value in options.items() if value is not None}
+    _check_types(given, own_instances)
     of_file = Profile.load(profile_file) if profile_file else None
     where = f"the profile {profile_file}" if profile_file else None
     asked = []
@@ -67,6 +70,21 @@ def forecast(
     for job, profile, _ in asked:
         check_profile(profile, job, where or "the profile of this machine")
     _print_forecasts(write_forecasts(asked, output, own_instances, where), as_json)
+
+
+def _check_types(given: Mapping[str, Any], own_instances: Path | None) -> None:
+    """A job is of types that the catalogue has, where its bill is made; plans are also of others."""
+    from facesim.billing.catalogue import instances
+    from facesim.billing.own_prices import own_file
+    from facesim.forecast.hosts import hosts
+
+    own = hosts(own_instances).keys() - instances().keys() if own_instances else ()
+    for option, name in ((each, given.get(each)) for each in ("instance_type", "ps_instance_type")):
+        if name in own:
+            raise InputError(
+                f"{flag(option)} {name}: it is in {own_instances} alone, and a job runs on types of the catalogue: "
+                f"{own_file()} can add it there; or ask facesim plan, which takes types of your own"
+            )
 
 
 def _print_forecasts(runs: list[Run], as_json: bool) -> None:

@@ -153,9 +153,10 @@ def hosts(
     if not tables or not isinstance(tables, Mapping) or set(content) != {"instances"}:
         raise InputError(f'--instances {file} must have tables [instances."NAME"], and nothing else')
     for name, table in tables.items():
-        if not name.strip() or not name.isprintable():
+        if not name or name != name.strip() or not name.isprintable():
             raise InputError(
-                f"--instances {file}: a type cannot be called {name!r}: give it a name that can be printed"
+                f"--instances {file}: a type cannot be called {name!r}: give it a name that can be printed, "
+                "with no space around it"
             )
         if not isinstance(table, Mapping):
             raise InputError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from facesim.billing.catalogue import foreign_prices, instances
 from facesim.forecast.hosts import HostType
@@ -11,7 +12,7 @@ from facesim.forecast.model import Phases
 from facesim.forecast.profile_data import Profile
 from facesim.metrics.machine import cpu_model
 from facesim.profiling.profile import MATTERS, OF_IMAGES
-from facesim.spec.job import Job, flat, make_job, options
+from facesim.spec.job import DECIDING, Job, flat, make_job, options
 from facesim.spec.options import flag
 from facesim.spec.own_model import network
 from facesim.util.errors import InputError
@@ -49,17 +50,35 @@ def options_of(profile: Profile, where: str) -> dict[str, bool | int | float | s
     return profile.experiment
 
 
+def with_options_of(profile: Profile, where: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that are `given`, and what they leave out as in a profile; where they name a recipe, they alone.
+
+    Raises:
+        InputError: the profile is of another framework, or its options are none; `where` says which profile.
+    """
+    of_profile = options_of(profile, where)
+    if "recipe" in given:
+        return dict(given)
+    # Before they are one job's: what the profile has, another framework may not have.
+    framework = given.get("framework")
+    if isinstance(framework, str) and framework in DECIDING["framework"]:
+        _check_network(profile, {"framework": framework}, where)
+    return {**of_profile, **given}
+
+
 def check_profile(profile: Profile, job: Job, where: str) -> None:
     """Look whether a profile is of a job's network, as far as it says. What else differs is in `profile_notes`.
 
     Raises:
         InputError: it is of another; `where` says which profile.
     """
-    known = flat(job)
+    _check_network(profile, flat(job), where)
+
+
+def _check_network(profile: Profile, known: Mapping[str, Any], where: str) -> None:
     for name in _OF_THE_NETWORK:
-        asked = known[name]
-        measured = profile.experiment.get(name, asked)
-        if asked != measured and network(str(asked)) != network(str(measured)):
+        asked, measured = known.get(name), profile.experiment.get(name)
+        if None not in (asked, measured) and network(str(asked)) != network(str(measured)):
             raise InputError(
                 f"{flag(name)} {asked}: {where} is of {measured}, and nothing about {asked} follows from it; give "
                 f"{flag(name)} {measured}, or measure {asked}: facesim profile {flag(name)} {asked}"

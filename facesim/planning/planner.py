@@ -15,7 +15,7 @@ from facesim.forecast.profile_data import Profile
 from facesim.forecast.shapes import ClusterShape, check_strategies
 from facesim.planning import TRIED
 from facesim.planning.accuracy import accuracies, learns_like, normalises_batches, replay_shape, replayed_job
-from facesim.planning.notes import check_profile, data_notes, data_options, options_of, profile_notes, region_notes
+from facesim.planning.notes import check_profile, data_notes, data_options, profile_notes, region_notes, with_options_of
 from facesim.planning.profiles import have_profile, how_to_have_one
 from facesim.planning.quantities import MOST_REPLAYS
 from facesim.planning.saved import saved_hosts, saved_outside, saved_widths
@@ -34,6 +34,9 @@ from facesim.util.words import count_text
 #: Of an experiment what depends on the workers that make an update: a plan gives each shape the same updates.
 _OF_SCALING = {"scale_lr", "warmup_epochs"}
 
+#: The folder of runs if none is named.
+RUNS = Path("runs")
+
 
 def plan_training(
     axes: Axes,
@@ -44,7 +47,7 @@ def plan_training(
     measure: Callable[[Job], Profile] = have_profile,
     own_instances: Path | None = None,
     region: str | None = None,
-    runs: Path = Path("runs"),
+    runs: Path = RUNS,
     replays: int = 0,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Plan:
@@ -75,9 +78,9 @@ def plan_training(
         axes = replace(axes, instance_types=tuple(name for name, kind in known.items() if kind.relative_speed))
     where = f"the profile {profile}" if isinstance(profile, Path) else "the profile"
     given_profile = Profile.load(profile) if isinstance(profile, Path) else profile
-    profile_options = options_of(given_profile, where) if given_profile else {}
+    asked = with_options_of(given_profile, where, given) if given_profile else given
     _check_heeded(given)
-    job = make_job(**{**(profile_options if "recipe" not in given else {}), **given})
+    job = make_job(**asked)
     tried = axes.strategies or tuple(name for name in TRIED if job.framework in STRATEGIES[name].trainers)
     check_strategies(tried, job.framework)
     axes = replace(axes, strategies=tried)
@@ -104,9 +107,12 @@ def plan_training(
         content = None if job.experiment.subset else prepare_inputs(job, lambda *_: None).data.sha256
         images = Data(training_examples=used.examples, content_sha256=content)
     accuracies_in = partial(accuracies, job=job, profile=used, shapes=shapes, images=images)
-    known_accuracies = accuracies_in(
-        _runs_in(runs), left_out=lambda error: notes.append(f"no accuracy of a run: {error}")
-    )
+
+    def left_out(error: InputError) -> None:
+        notes.append(f"no accuracy of a run: {error}")
+
+    of_user = runs != RUNS and not replays  # the usual folder is there after the first run; that of a replay is made
+    known_accuracies = accuracies_in(_runs_in(runs, left_out if of_user else None), left_out=left_out)
     make = partial(
         make_plan,
         used,
@@ -173,10 +179,13 @@ def _region_notes(region: str | None, known: Mapping[str, HostType], axes: Axes)
     return region_notes(region, (*axes.instance_types, axes.ps_instance_type, *dict(axes.other_workers)), known)
 
 
-def _runs_in(folder: Path) -> list[Run]:
+def _runs_in(folder: Path, left_out: Callable[[InputError], None] | None = None) -> list[Run]:
+    """The runs in a folder; if there are none, `left_out` gets why."""
     try:
         return find_runs([folder])
-    except InputError:  # there are none
+    except InputError as error:
+        if left_out is not None:
+            left_out(error)
         return []
 
 

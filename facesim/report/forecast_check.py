@@ -15,6 +15,9 @@ from facesim.report.words import quantity
 from facesim.runs.forecasts import ForecastRecord
 from facesim.runs.states import Measurement, RunState
 
+#: What is left of training, which the comparison counts with its first step: that is in the start-up here.
+_LATER = "training after the first step"
+
 
 class Phase(NamedTuple):
     """A part of a run: what was forecast, what it was, and their unit as in `facesim.report.measures`."""
@@ -67,7 +70,7 @@ class ForecastCheck:
         parts = [
             f"{label} {quantity(phase.measured, phase.unit)}, forecast {quantity(phase.forecast, phase.unit)}"
             f"{'' if self.not_judged else f' ({phase.in_words})'}"
-            for label in ("training", "an update", "total")
+            for label in (_LATER, "an update", "total")
             if (phase := named.get(label))
         ]
         if self.not_judged:
@@ -138,7 +141,7 @@ def _phases(record: RunRecord, forecast: ForecastRecord) -> Iterator[tuple[str, 
     yield "start-up, to first step", expected.get("start_s", 0.0), seen.get("launch_to_first_step_s"), "s"
     first_step_s = seen.get("first_step_s", 0.0)
     training_s = None if result.training_s is None else result.training_s - first_step_s
-    yield "training", expected.get("training_s", 0.0), training_s, "s"
+    yield _LATER, expected.get("training_s", 0.0), training_s, "s"
     updates = result.updates or 0
     later = result.updates_after_first_step
     update_s = training_s / later if training_s and later else None

@@ -360,6 +360,7 @@ def test_own_prices_win_and_types_of_ones_own_are_known(folder, tmp_path, monkey
         (f'["{M5}"]\nusd_per_hour = 1e308', "usd_per_hour = 1e+308"),
         (f'["{M5}"]\nnetwork_peak_gbps = 0.1', "it must be at most network_peak_gbps, 0.1: say both"),
         (f'["{M5}"]\ncores = 300', "cores is 300; it must be at most vcpu, 8: say both"),
+        ('["lab "]\nusd_per_hour = 1', "a type cannot be called 'lab '"),
         ('["a\\u001b[31m"]\nusd_per_hour = 1', "a type cannot be called 'a\\x1b[31m'"),
         ("usd_per_hour = 1", "must be a table"),
         ("[", "cannot be read as TOML"),

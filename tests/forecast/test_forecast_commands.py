@@ -157,6 +157,7 @@ def test_a_run_stands_against_what_was_forecast_of_it_phase_by_phase(profile, tm
     assert first["within"] and not second["within"]
     assert off["an update"] == pytest.approx(-0.5) and off["total"] == pytest.approx(-0.5)
     assert off["images/s"] == pytest.approx(1)
+    assert off["training after the first step"] == pytest.approx(-0.5, abs=0.002) and "training" not in off
     assert off["start-up, to first step"] == pytest.approx(0)
     html = (tmp_path / "r.html").read_text()
     assert "Forecast against run" in html and "50.0 % too low" in html
@@ -795,6 +796,19 @@ def test_a_job_that_cannot_be_forecast_leaves_nothing(file, tmp_path, capsys, op
 
     assert message in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("option", ["--instance-type", "--ps-instance-type"])
+def test_a_machine_that_no_job_can_run_on_is_forecast_by_plans_and_that_is_said(file, tmp_path, capsys, option):
+    own = tmp_path / "own.toml"
+    own.write_text("[instances.lab]\nvcpu = 4\ncores = 2\nmemory_gib = 8\nrelative_speed = 2\nnetwork_base_gbps = 1\n"
+                   "network_peak_gbps = 1\nprice_usd_per_hour = 0.1\n")  # fmt: skip
+    options = ["--profile", str(file), "--instances", str(own), "--output", str(tmp_path / "runs")]
+
+    assert main(["forecast", *options, "--strategy", "ps-async", option, "lab"]) == 2
+
+    said = capsys.readouterr().err
+    assert f"{option} lab: it is in {own} alone" in said and "or ask facesim plan" in said
 
 
 def test_what_was_measured_of_a_type_stays_while_its_price_is_not_known(tmp_path):

@@ -83,6 +83,10 @@ def test_a_users_own_types_and_prices_win_and_count_as_measured(tmp_path):
         ('[instances."ml.m5.large"]\nname = "ml.c5.xlarge"\n', "a type is called as its table is"),
         ("[instances]\n", "must have tables"),
         ('[instances.""]\nvcpu = 2\n', "a type cannot be called ''"),
+        (
+            '[instances."ml.m5.large "]\nvcpu = 2\n',
+            "called 'ml.m5.large ': give it a name that can be printed, with no space",
+        ),
         ('[instances."a\\u001b[31m"]\nvcpu = 2\n', "a type cannot be called 'a\\x1b[31m'"),
         ("[hosts.x]\nvcpu = 2\n", "must have tables"),
         ("instances = 3\n", "must have tables"),

@@ -60,6 +60,11 @@ def test_a_step_that_the_servers_alone_explain_leaves_no_computing():
     assert laws.compute_from_step_s(0.01, [0.02], [0.02]) == 0
 
 
+@pytest.mark.parametrize("step_s", np.geomspace(1e3, 1e8, 20))
+def test_of_a_step_beside_which_servers_are_nothing_all_is_computing(step_s):
+    assert laws.compute_from_step_s(step_s, [1e-5], [1e-5], overlap=1.833) == pytest.approx(step_s)
+
+
 def test_a_sequential_step_is_exact_with_one_server_and_the_approximation_close_to_it():
     exact = laws.exact_mva(0.1, [0.02], 16)
     counts = np.arange(1, 17)

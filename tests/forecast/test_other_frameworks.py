@@ -6,11 +6,13 @@ import json
 
 import pytest
 
+import facesim
 from facesim.cli import main
 from facesim.forecast.profile_data import Profile
 from facesim.planning.jobs import write_forecast
 from facesim.runs.directory import Run, find_runs
 from facesim.spec.job import make_job
+from facesim.util.errors import InputError
 from tests.forecast.test_forecast_commands import ran
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -53,6 +55,20 @@ def test_what_another_framework_has_not_is_refused(by_torch, plan, options, mess
     code, _, errors = plan(*options)
 
     assert code == 2 and message in errors
+
+
+@pytest.mark.parametrize("framework", ["torch", "jax"])
+def test_a_profile_with_options_that_the_framework_asked_for_does_not_have_is_of_another(
+    profile, plan, file, framework
+):
+    profile.model_copy(update={"options": {"optimizer": "sgd", "momentum": 0.5}}).save(file)
+    message = f"is of tensorflow, and nothing about {framework} follows from it"
+
+    code, _, errors = plan("--framework", framework)
+
+    assert code == 2 and message in errors and "--optimizer" not in errors
+    with pytest.raises(InputError, match=message):
+        facesim.forecast("single", profile=file, framework=framework)
 
 
 def test_a_run_is_held_against_no_forecast_of_another_framework(by_torch, tmp_path, capsys):

@@ -45,6 +45,21 @@ def test_the_plan_answers_first_and_leaves_a_page(plan, tmp_path):
     assert "://" not in re.sub(r'xmlns[^ ]*="[^"]*"|http://www\.w3\.org[^"]*', "", html)
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_a_folder_that_is_named_and_holds_no_run_is_said(file, tmp_path, monkeypatch, capsys, there):
+    monkeypatch.chdir(tmp_path)
+    if there:
+        Path("mine").mkdir()
+
+    def noted(*options: str) -> str:
+        assert main(["plan", "--profile", str(file), "--min-accuracy", "0.9", *options]) == 0
+        return capsys.readouterr().out
+
+    why = "mine holds no run" if there else "mine does not exist"
+    assert f"no accuracy of a run: {why}" in noted("--runs", "mine")
+    assert "no accuracy of a run" not in noted()  # nobody named the usual folder
+
+
 @pytest.mark.parametrize("workers", ['"2..3"', "[2, 3]", '[2, "3..3"]'])
 def test_the_options_of_a_plan_may_stand_in_a_file(plan, tmp_path, workers):
     file = tmp_path / "plan.toml"
@@ -75,7 +90,7 @@ def test_the_plan_as_json_has_every_row_and_marks_them(plan):
 def test_the_plan_from_python_is_the_same(plan, file, tmp_path):
     axes = Axes(TRIED, ("ml.m5.xlarge",), workers=(1, 2), ps=(1,))
     made = plan_training(
-        axes, Wanted(budget_usd=5), given={"epochs": 20}, profile=file, region="eu-west-1", runs=tmp_path / "none"
+        axes, Wanted(budget_usd=5), given={"epochs": 20}, profile=file, region="eu-west-1", runs=tmp_path / "runs"
     )
 
     _, output, _ = plan("--instance-type", "ml.m5.xlarge", "--workers", "1,2", "--ps", "1", "--budget", "5",

@@ -8,6 +8,7 @@ import copy
 import json
 import random
 import re
+import shutil
 import subprocess
 import sys
 
@@ -192,7 +193,8 @@ def test_a_file_that_gives_no_curve_is_listed(tmp_path):
 
     reasons = {curve.name: curve.reason for curve in judge(tmp_path)}
 
-    assert reasons == {"texts.json": "no row has the numbers that its form needs", "empty.json": "it has no rows"}
+    left_out = "1 of 1 rows left out: workers must be whole numbers above 0; steps_per_s must be numbers above 0"
+    assert reasons == {"texts.json": left_out, "empty.json": "it has no rows"}
 
 
 def test_what_is_left_out_of_a_file_is_said_and_what_is_there_twice_counts_once(tmp_path):
@@ -235,22 +237,24 @@ def test_rows_of_another_batch_are_a_curve_of_their_own(truth, tmp_path):
         "K80 ResNet-32, batch 128, 1 ps", "K80 ResNet-32, batch 64, 1 ps",
         "k80 resnet50, IntelMPI, batch 32", "k80 resnet50, IntelMPI, batch 128",
     }  # fmt: skip
-    assert not any(curve.note for curve in curves.values())  # of none the batch is assumed
+    assert not any(re.search(r"batch \d", curve.note) for curve in curves.values())  # of none it is assumed
 
 
 def test_servers_that_cannot_be_counted_are_left_out_and_are_not_taken_for_one(truth, tmp_path):
+    shutil.copy(truth / "cmdare_variables.json", tmp_path)
     rows = rows_of(truth, "cmdare_async_ps.json", gpu="K80", model="ResNet-32")
     (tmp_path / "a.json").write_text(json.dumps([*rows, *({**row, "ps": "2"} for row in rows)]))
 
     curves = judge(tmp_path)
 
-    assert f"{len(rows)} of {2 * len(rows)} rows left out: ps must be numbers above 0" in [
+    assert f"{len(rows)} of {2 * len(rows)} rows left out: ps must be whole numbers above 0" in [
         curve.reason for curve in curves
     ]
     assert [curve.note for curve in curves if curve.judged] == [""]  # no mean of one server and two
 
 
 def test_the_mean_of_several_rows_is_said_to_be_one(truth, tmp_path):
+    shutil.copy(truth / "cmdare_variables.json", tmp_path)
     rows = rows_of(truth, "cmdare_async_ps.json", gpu="K80", model="ResNet-32")
     again = [{**row, "steps_per_s_median": 2.0} for row in rows if row["workers"] in (1, 4)]
     (tmp_path / "a.json").write_text(json.dumps(rows + again))
@@ -267,6 +271,181 @@ def test_hosts_with_another_number_of_gpus_are_a_curve_of_their_own(truth, tmp_p
     judged = {curve.name.rpartition(", ")[2]: len(curve.judged) for curve in judge(tmp_path)}
 
     assert judged == {"8 GPUs a host": 3, "4 GPUs a host": 3}
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "value"),
+    [
+        ("cmdare_async_ps.json", "workers", 2.5),
+        ("batchai_horovod_allreduce.json", "gpus", 8.5),
+        ("pollux_ddp_cifar10.json", "nodes", 2.5),
+        ("tf_benchmarks_2017.json", "workers", 2.5),
+    ],
+)
+def test_a_number_of_things_that_is_not_whole_is_said(truth, tmp_path, file, name, value):
+    rows = rows_of(truth, file)[:60]
+    changed = next(row for row in reversed(rows) if row[name] > 1)
+    changed[name] = value
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+
+    reasons = [curve.reason for curve in judge(tmp_path) if curve.study == "files"]
+
+    assert reasons == [f"1 of {len(rows)} rows left out: {name} must be whole numbers above 0"]
+
+
+def test_rows_that_are_neither_an_input_nor_forecast_are_counted(report):
+    def notes(study):
+        return {curve["name"]: curve.get("note", "") for curve in report["studies"][study]["curves"]}
+
+    assert (
+        "rows of a part of a host are not forecast (3)"
+        in notes("allreduce, Horovod over MPI")["k80 resnet50, IntelMPI"]
+    )
+    assert notes("ps-sync")["NVIDIA K80 ResNet-50, batch 64"] == "rows of one host with other GPUs are not forecast (1)"
+    assert "runs that lost their cluster are not forecast (1)" in notes("job durations on spot")["k80_spot 2-spot"]
+
+
+SUMMED = {"gpu": "k80", "model": "resnet50", "mpi": "IntelMPI"}
+
+
+@pytest.mark.parametrize(
+    ("file", "wanted", "measured"),
+    [
+        ("batchai_horovod_allreduce.json", SUMMED, "images_per_s"),
+        ("tf_benchmarks_2017.json", {"hardware": "K80 GCE", "model": "VGG16"}, "images_per_s"),
+        ("tf_benchmarks_2017.json", {"hardware": "NVIDIA K80", "batch_per_gpu": 64}, "images_per_s"),
+        ("pollux_ddp_cifar10.json", {"max_gpus_per_node": 1}, "step_ms"),
+    ],
+)
+@pytest.mark.parametrize("order", [1, -1])
+def test_an_input_that_was_measured_more_than_once_is_the_mean(truth, tmp_path, file, wanted, measured, order):
+    rows = rows_of(truth, file, **wanted)
+    twice = [{**row, measured: factor * row[measured]} for row in rows for factor in (0.9, 1.1)]
+    for name, content in (("once", rows), ("twice", twice[::order])):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.json").write_text(json.dumps(content))
+
+    (once,), (again,) = ([curve for curve in judge(tmp_path / name) if curve.judged] for name in ("once", "twice"))
+
+    assert "from the mean of 2 rows" in again.note
+    forecasts = [{point.shape: point.forecast for point in curve.judged} for curve in (once, again)]
+    assert forecasts[1] == pytest.approx(forecasts[0])
+
+
+@pytest.mark.parametrize(
+    ("file", "wanted", "name", "others"),
+    [
+        ("tf_benchmarks_2017.json", {"hardware": "NVIDIA K80", "batch_per_gpu": 64}, "instance", "p3.16xlarge"),
+        ("tf_benchmarks_2017.json", {"hardware": "NVIDIA K80", "batch_per_gpu": 64}, "strategy", "ps_sync another"),
+        ("tf_benchmarks_2017.json", {"hardware": "K80 GCE", "model": "VGG16"}, "instance", "p3.16xlarge"),
+        ("batchai_horovod_allreduce.json", SUMMED, "vm", "NC24"),
+        ("batchai_horovod_allreduce.json", SUMMED, "gpus_per_node", 8),
+        ("pollux_ddp_cifar10.json", {"max_gpus_per_node": 1}, "gpu", "V100"),
+    ],
+)
+def test_rows_of_other_hosts_are_a_curve_of_their_own_and_a_blank_cell_is_as_the_others(
+    truth, tmp_path, file, wanted, name, others
+):
+    rows = rows_of(truth, file, **wanted)
+    if name == "gpu":
+        rows = [{**row, "gpu": "T4"} for row in rows]
+    slower = {"images_per_s": 0.5, "step_ms": 2.0}
+    theirs = [{**row, name: others, **{k: factor * row[k] for k, factor in slower.items() if k in row}} for row in rows]
+    (tmp_path / "a.json").write_text(json.dumps(rows + theirs))
+    (tmp_path / "blank").mkdir()
+    (tmp_path / "blank" / "a.json").write_text(json.dumps([{**rows[0], name: None}, *rows[1:]]))
+
+    told_apart, blank = ([curve for curve in judge(each) if curve.judged] for each in (tmp_path, tmp_path / "blank"))
+
+    assert len({curve.name for curve in told_apart}) == 2
+    assert str(others) in told_apart[1].name
+    assert told_apart[0].judged == blank[0].judged and len(blank) == 1
+
+
+def test_rows_of_one_source_are_one_study_in_however_many_files(truth, tmp_path, report):
+    shutil.copy(truth / "cmdare_variables.json", tmp_path)
+    content = json.loads((truth / "cmdare_async_ps.json").read_text())
+    for name, chosen in (("a", (1, 2, 3)), ("b", (3, 4, 5, 6, 7, 8))):
+        rows = [row for row in content["rows"] if row["workers"] in chosen]
+        (tmp_path / f"{name}.json").write_text(json.dumps({**content, "rows": rows}))
+
+    curves = judge(tmp_path)
+
+    (again,) = [curve for curve in curves if curve.study == "files" and "rows" in str(curve.reason)]
+    assert (again.name, again.reason) == ("a.json, b.json", "8 of its rows are there already: each counts once")
+    assert summary(curves)["studies"]["async ps"] == report["studies"]["async ps"]
+
+
+def test_what_is_assumed_of_a_model_is_said_where_its_variables_are_in_no_file(truth, tmp_path):
+    shutil.copy(truth / "cmdare_async_ps.json", tmp_path)
+
+    notes = {curve.name: curve.note for curve in judge(tmp_path) if curve.judged}
+    assert all("only their number is known" in note for note in notes.values())
+    assert {name: "lie evenly on the servers" in note for name, note in notes.items()} == {
+        name: "2 ps" in name for name in notes
+    }
+
+
+def test_hosts_are_counted_by_their_gpus_where_the_rows_do_not_count_them(truth, tmp_path, report):
+    rows = [row for row in rows_of(truth, "tf_benchmarks_2017.json") if "ps_sync" in row["strategy"]]
+    (tmp_path / "a.json").write_text(json.dumps([{**row, "workers": None} for row in rows]))
+
+    assert summary(judge(tmp_path))["studies"]["ps-sync"]["mean_error"] == report["studies"]["ps-sync"]["mean_error"]
+
+
+def test_what_a_forecast_of_jobs_assumes_is_said(truth, tmp_path):
+    content = json.loads((truth / "transient_time_accuracy_cost.json").read_text())
+    rows = [{**row, "experiment": "p100_spot"} for row in content["rows"] if row["config"] == "4-spot"]
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    (tmp_path / "b.json").write_bytes((truth / "gce_preemptible_lifetimes.json").read_bytes())
+
+    (curve,) = judge(tmp_path)
+
+    assert "64000 steps assumed" in curve.note and "from the speed of one P100, as packaged" in curve.note
+
+
+def test_jobs_shorter_than_what_is_assumed_beside_training_are_not_forecast(truth, tmp_path):
+    content = json.loads((truth / "transient_time_accuracy_cost.json").read_text())
+    rows = [{**row, "duration_s": row["duration_s"] / 100} for row in content["rows"] if row["config"] != "k80-demand"]
+    (tmp_path / "a.json").write_text(json.dumps({**content, "rows": rows}))
+
+    assert {curve.reason for curve in judge(tmp_path)} == {
+        "it took less than the 80 s that a job is assumed to take beside training"
+    }
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"resnet110_profile": [1, 2]},
+        {"resnet110_profile": {"instance_type": ["g3.8xlarge"], "images_per_s": [None]}},
+        {"resnet110_profile": {"instance_type": "g3.8xlarge", "images_per_s": 5}},
+        {"prices": {"g3.8xlarge": 1}},
+        {"prices": ["a", None]},
+        {"table1": [{"plan": 3}, {"strategy": None, "plan": None}]},
+    ],
+)
+def test_odd_prices_and_speeds_of_plans_are_no_traceback(truth, tmp_path, odd):
+    content = json.loads((truth / "spotdnn_ec2.json").read_text())
+    (tmp_path / "a.json").write_text(json.dumps(content | odd))
+
+    assert any(curve.reason and not curve.judged for curve in judge(tmp_path))
+
+
+@pytest.mark.parametrize("where", ["nowhere/figures.json", "."])
+def test_figures_that_cannot_be_written_are_an_error_in_words(truth, tmp_path, where):
+    answer = CliRunner().invoke(main, ["--truth", str(truth), "--json", str(tmp_path / where)])
+
+    assert answer.exit_code == 1 and isinstance(answer.exception, SystemExit)
+    assert f"cannot write {tmp_path / where}: " in answer.output and "name another file" in answer.output
+
+
+def test_a_list_that_is_left_blank_is_no_list(truth, tmp_path):
+    shutil.copy(truth / "cmdare_variables.json", tmp_path)
+    content = json.loads((truth / "cmdare_async_ps.json").read_text())
+    (tmp_path / "a.json").write_text(json.dumps({**content, "model_info": None, "prices": None}))
+
+    assert len([curve for curve in judge(tmp_path) if curve.judged]) == 10
 
 
 def test_constants_are_not_fitted_to_no_files(tmp_path, monkeypatch):
@@ -306,7 +485,7 @@ def test_a_curve_without_its_input_says_so(truth, tmp_path):
         (tmp_path / file.name).write_text(json.dumps(content))
 
     assert {curve.reason for curve in judge(tmp_path)} == {
-        "one worker was not measured, with these servers or with one"
+        "its study has no row of one worker, with these servers or with one"
     }
 
 
@@ -324,7 +503,7 @@ def test_configurations_are_understood(experiment, config, cluster):
     assert cluster_of(experiment, config) == cluster
 
 
-@pytest.mark.parametrize("config", ["4e2c2w", "?", "", "0k"])
+@pytest.mark.parametrize("config", ["4e2c2w", "?", "", "0k", "0ps2v", "0-demand"])
 def test_others_are_told(config):
     assert isinstance(cluster_of("x", config), str)
 

@@ -145,7 +145,11 @@ def compute_from_step_s(
         backward = (max(compute_s, 0.0) * 2 / 3) ** overlap + pushing**overlap
         return forward ** (1 / overlap) + backward ** (1 / overlap) - step_s
 
-    return float(brentq(longer, 0.0, step_s, xtol=1e-9 * step_s)) if longer(0.0) < 0 else 0.0
+    if longer(0.0) >= 0:
+        return 0.0
+    if longer(step_s) <= 0:  # by rounding: the servers' part is too small to be seen beside it
+        return step_s
+    return float(brentq(longer, 0.0, step_s, xtol=1e-9 * step_s))
 
 
 def mixed_updates_per_s(
