@@ -128,7 +128,6 @@ def test_lists_make_a_study():
         ({"base": {"pretrained": Path("a.keras")}, "axes": {"epochs": np.arange(1, 3)}},
          {"pretrained": "a.keras", "epochs": [1, 2]}),
     ],
-    ids=str,
 )  # fmt: skip
 def test_values_may_be_paths_and_those_of_numpy_and_pandas(given, plain):
     study = facesim.Study(**given)
