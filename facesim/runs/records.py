@@ -265,7 +265,7 @@ class Load(Record):
         elif (self.foreign_cpu_percent or 0.0) > MAX_FOREIGN_CPU_PERCENT:
             causes.append(f"other programs used {self.foreign_cpu_percent:.0f} % of the machine's CPU time")
         if (self.steal_percent or 0.0) > MAX_STEAL_PERCENT:
-            causes.append(f"the hypervisor took {self.steal_percent:.0f} % of it for others")
+            causes.append(f"the hypervisor took {self.steal_percent:.0f} % of the machine's CPU time for others")
         return tuple(causes)
 
 
