@@ -24,18 +24,16 @@ from benchmarks.published.curves import (
     notes,
     positive,
 )
-from benchmarks.published.sizes import param_bytes
+from benchmarks.published.sizes import bytes_to_sum
 from facesim.forecast.constants import constants
 from facesim.forecast.intervals import REPEATED, fitted_width, quadrature
 from facesim.forecast.laws import allreduce_step_s, ring_s, tree_s
+from facesim.util.words import count_text
 
 HOROVOD, DDP = "allreduce, Horovod", "allreduce, PyTorch DDP"
 
 #: The rows do not tell it; tf_cnn_benchmarks' own default for most networks.
 ASSUMED_BATCH = 64
-
-#: In the rows' words for a library of messages; of another one it is assumed that it is as fast as these.
-_MPI = "mpi"
 
 #: What tells rows of one model apart, where they are from more than one kind of host.
 _HOSTS = {"gpu": "{}", "hardware": "{}", "instance": "{}"}
@@ -43,7 +41,12 @@ _HOSTS = {"gpu": "{}", "hardware": "{}", "instance": "{}"}
 
 def constants_for(mpi: str) -> str:
     """The constants of a library of messages, by what rows call it."""
-    return "horovod_nccl" if "nccl" in mpi.lower() else "horovod_mpi"
+    return f"horovod_{_library(mpi).lower()}"
+
+
+def _library(mpi: str) -> str:
+    """Which library it is. Of one that is neither it is assumed that it is as fast as MPI."""
+    return "NCCL" if "nccl" in mpi.lower() else "MPI"
 
 
 def horovod_lacks(row: dict[str, Any]) -> list[str]:
@@ -79,16 +82,13 @@ def horovod(files: Rows, content: dict[str, Any]) -> Iterator[Curve]:
     for (gpu, model, mpi), apart, rows in horovod_groups(content["rows"]):
         batch, told = batch_of(rows)
         name = f"{gpu} {model}, {mpi}{apart}"
-        study = f"{HOROVOD} over {'NCCL' if 'nccl' in mpi.lower() else 'MPI'}"
+        library = _library(mpi)
+        study = f"{HOROVOD} over {library}"
         given, size = base_of(rows)
         several = [row for row in rows if row["gpus"] > size]
-        sum_bytes = param_bytes(rows[0])
-        if not several:
-            yield Curve(study, name, reason="only one host was measured")
-        elif not given:
-            yield Curve(study, name, reason=f"no row of one whole host, with {size:g} GPUs, from which it would start")
-        elif sum_bytes is None:
-            yield Curve(study, name, reason=f"how many parameters {model} has is not known")
+        sum_bytes = bytes_to_sum(model, rows[0], given, several, f"one whole host, with {size:g} GPUs")
+        if isinstance(sum_bytes, str):
+            yield Curve(study, name, reason=sum_bytes)
         else:
             values = constants(constants_for(mpi)).for_model(model)
             node_s = size * batch / mean_of(given, "images_per_s")
@@ -99,7 +99,7 @@ def horovod(files: Rows, content: dict[str, Any]) -> Iterator[Curve]:
                 points.append(_point(row, horovod_step_s(nodes, node_s, sum_bytes, values), batch, width))
             note = notes(
                 "" if told else f"batch {batch:g} assumed",
-                "" if _MPI in mpi.lower() or "nccl" in mpi.lower() else f"{mpi} assumed to be as fast as MPI",
+                "" if library.lower() in mpi.lower() else f"{mpi} assumed to be as fast as {library}",
                 from_mean(given),
                 not_forecast(len(rows) - len(given) - len(several), "rows of a part of a host"),
             )
@@ -128,7 +128,7 @@ def ddp(files: Rows, content: dict[str, Any]) -> Iterator[Curve]:
 
 
 def _ddp_curve(model: str, most: int, rows: Rows) -> Curve:
-    gpus = f"{most} GPU{'' if most == 1 else 's'}"
+    gpus = count_text(most, "GPU")
     name = f"{model}, {gpus} on the fullest host"
     steps: dict[float, Rows] = {}
     for row in rows:
@@ -136,13 +136,9 @@ def _ddp_curve(model: str, most: int, rows: Rows) -> Curve:
             steps.setdefault(row["batch_per_gpu"], []).append(row)
     given = {batch: mean_of(each, "step_ms") for batch, each in steps.items()}
     several = [row for row in rows if row["nodes"] > 1]
-    sum_bytes = param_bytes(rows[0])
-    if not several:
-        return Curve(DDP, name, reason="only one host was measured")
-    if not given:
-        return Curve(DDP, name, reason=f"no row of one host with {gpus}, from which it would start")
-    if sum_bytes is None:
-        return Curve(DDP, name, reason=f"how many parameters {model} has is not known")
+    sum_bytes = bytes_to_sum(model, rows[0], given, several, f"one host with {gpus}")
+    if isinstance(sum_bytes, str):
+        return Curve(DDP, name, reason=sum_bytes)
     told = [row for row in several if len(given) > 1 or row["batch_per_gpu"] in given]
     reason = "one host was measured at one batch, several at others"
     of_one = [row for row in rows if row["nodes"] == 1 and row["gpus"] != most]

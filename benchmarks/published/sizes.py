@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sized
 from typing import Any
 
 from benchmarks.published.curves import positive
@@ -19,6 +20,17 @@ def param_bytes(row: dict[str, Any]) -> float | None:
     millions = constants("model_parameters_millions").values
     known = next((millions[each] for each in _spellings(str(row.get("model", ""))) if each in millions), None)
     return None if known is None else known * 1e6 * FLOAT_BYTES
+
+
+def bytes_to_sum(model: str, row: dict[str, Any], given: Sized, several: Sized, start: str) -> float | str:
+    """The parameter bytes of a `model`, as `row` tells them; or in words why its `several` hosts cannot be forecast
+    from the rows of one that are `given`, which `start` describes.
+    """
+    if not several:
+        return "only one host was measured"
+    if not given:
+        return f"no row of {start}, from which it would start"
+    return param_bytes(row) or f"how many parameters {model} has is not known"
 
 
 def _spellings(model: str) -> list[str]:
