@@ -50,7 +50,8 @@ class PairList(NamedTuple):
     @property
     def trials(self) -> Pairs:
         """The pairs without those of an image with itself, which any model gets right, and each once."""
-        return Pairs(*(column[self.is_trial] for column in self.pairs))
+        kept = self.is_trial
+        return Pairs(*(column[kept] for column in self.pairs))
 
     @property
     def is_trial(self) -> np.ndarray:
@@ -59,7 +60,8 @@ class PairList(NamedTuple):
     @property
     def left_out(self) -> list[str]:
         """Which pairs are no trials, in words."""
-        itself, again = np.sum(~self._of_two), np.sum(self._of_two & ~self._new)
+        of_two = self._of_two
+        itself, again = np.sum(~of_two), np.sum(of_two & ~self._new)
         return [
             *([f"without {itself:,} of an image with itself"] if itself else []),
             *([f"without {count_text(again, 'that repeats another', 'that repeat others')}"] if again else []),
@@ -72,9 +74,10 @@ class PairList(NamedTuple):
     @property
     def _new(self) -> np.ndarray:
         """Whether no pair before is of the same two images, in either order, bool (n,)."""
-        images = np.sort(np.stack([self.pairs.first, self.pairs.second], axis=1), axis=1)
-        new = np.zeros(len(images), bool)
-        new[np.unique(images, axis=0, return_index=True)[1]] = True
+        low, high = np.minimum(*self.pairs[:2]), np.maximum(*self.pairs[:2])
+        numbers = low * len(self.files) + high  # sorted some seven times as fast as rows of two are
+        new = np.zeros(len(numbers), bool)
+        new[np.unique(numbers, return_index=True)[1]] = True
         return new
 
 
