@@ -95,7 +95,7 @@ def _evaluation(evaluation: dict[str, Any]) -> list[str]:
     if scores := evaluation.get("closed_set"):
         lines.append(
             f"closed set       {scores['accuracy']:7.1%}  of "
-            f"{count_text(scores['examples'], evaluation['tested'] + ' image')},  balanced "
+            f"{count_text(scores['examples'], evaluation['tested'] + ' image')}, balanced "
             f"{scores['balanced_accuracy']:.1%}"
         )
     if scores := evaluation.get("identification"):

@@ -72,7 +72,7 @@ def points_text(difference: float) -> str:
 
 
 def hosts_text(n: int | None) -> str:
-    return "unknown hosts" if n is None else f"{count_text(n, 'host')}"
+    return "unknown hosts" if n is None else count_text(n, "host")
 
 
 def _with_unit(number: str, unit: str) -> str:
