@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from facesim.study.observers import Observer
 from facesim.util.errors import InputError
-
-#: Where a study leaves its runs.
-OUTPUT = Path("runs")
 
 
 def observers_or_display(given: Iterable[Observer] | None) -> Iterable[Observer]:

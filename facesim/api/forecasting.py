@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facesim.api.defaults import OUTPUT
 from facesim.api.runs import Run
 from facesim.api.study import Study
 from facesim.spec.options import as_in_python
 from facesim.util.errors import InputError
-from facesim.util.folders import local_path
+from facesim.util.folders import RUNS, local_path
 
 if TYPE_CHECKING:
     from facesim.forecast.profile_data import Profile
@@ -21,7 +20,7 @@ def forecast(
     *,
     profile: Profile | Path | str | None = None,
     backend: str = "sagemaker",
-    output: Path | str = OUTPUT,
+    output: Path | str = RUNS,
     seed: int = 0,
     **given: Any,
 ) -> Run:

@@ -6,11 +6,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facesim.api.defaults import OUTPUT
 from facesim.api.values import options_of, value_of
 from facesim.spec.options import as_in_python
 from facesim.util.errors import InputError
-from facesim.util.folders import local_path
+from facesim.util.folders import RUNS, local_path
 from facesim.util.words import count_text
 
 if TYPE_CHECKING:
@@ -87,7 +86,7 @@ def plan(
     region: str | None = None,
     profile: Profile | Path | str | None = None,
     instances: Path | str | None = None,
-    runs: Path | str = OUTPUT,
+    runs: Path | str = RUNS,
     replay: int = 0,
     **given: Any,
 ) -> Plan:

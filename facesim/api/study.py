@@ -8,7 +8,7 @@ from typing import Any
 
 from cluster import clock
 from facesim.api.comparison import Comparison
-from facesim.api.defaults import OUTPUT, observers_or_display
+from facesim.api.defaults import observers_or_display
 from facesim.api.runs import Run
 from facesim.api.values import options_of, value_of
 from facesim.runs.states import RunState
@@ -18,7 +18,7 @@ from facesim.study.observers import Interrupted, Observer, Together
 from facesim.study.runner import dry_run, run_study
 from facesim.study.study_file import StudyFileWriter
 from facesim.util.errors import InputError
-from facesim.util.folders import local_path
+from facesim.util.folders import RUNS, local_path
 
 
 class Study(spec.Study):
@@ -62,7 +62,7 @@ class Study(spec.Study):
         return len(self.jobs())
 
     def dry_run(
-        self, output: Path | str = OUTPUT, *, reuse: bool = True, since_unix_s: float | None = None
+        self, output: Path | str = RUNS, *, reuse: bool = True, since_unix_s: float | None = None
     ) -> dict[str, Any]:
         """What would run, as plain data: directories, jobs, exact requests, files, cost. Starts nothing.
 
@@ -72,7 +72,7 @@ class Study(spec.Study):
         with as_in_python():
             return dry_run(self.jobs(), local_path(output), reuse=reuse, since_unix_s=since_unix_s)
 
-    def keeping(self, output: Path | str = OUTPUT, name: str = "study", **about: Any) -> StudyFileWriter | None:
+    def keeping(self, output: Path | str = RUNS, name: str = "study", **about: Any) -> StudyFileWriter | None:
         """An observer that writes the study's options to a file in `output`, with which `facesim study run` continues.
 
         Args:
@@ -92,7 +92,7 @@ class Study(spec.Study):
 
     def run(
         self,
-        output: Path | str = OUTPUT,
+        output: Path | str = RUNS,
         *,
         observers: Iterable[Observer] | None = None,
         baselines: bool = True,
@@ -123,7 +123,7 @@ class Study(spec.Study):
 
     def train(
         self,
-        output: Path | str = OUTPUT,
+        output: Path | str = RUNS,
         *,
         observers: Iterable[Observer] | None = None,
         reuse: bool = True,
@@ -143,7 +143,7 @@ class Study(spec.Study):
             how: dict[str, Any] = {"reuse": reuse, "since_unix_s": since_unix_s, "parallel": parallel}
             return [Run(run) for run in run_study(self.jobs(), local_path(output), listeners, **how)]
 
-    def baselines(self, output: Path | str = OUTPUT) -> tuple[list[Any], list[str]]:
+    def baselines(self, output: Path | str = RUNS) -> tuple[list[Any], list[str]]:
         """What classical methods reach on the study's data, kept in `output`, where its comparison finds it: the
         scores, and why there are none of data that is too large, or of a method.
 
@@ -159,7 +159,7 @@ class Study(spec.Study):
 def run(
     strategy: str = "single",
     *,
-    output: Path | str = OUTPUT,
+    output: Path | str = RUNS,
     observers: Iterable[Observer] | None = None,
     seed: int = 0,
     **given: Any,

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from facesim.api.defaults import OUTPUT, observers_or_display
+from facesim.api.defaults import observers_or_display
 from facesim.api.runs import Run
 from facesim.api.values import options_of
 from facesim.spec.options import as_in_python, flag
 from facesim.study.observers import Observer
 from facesim.util.errors import InputError
-from facesim.util.folders import local_path
+from facesim.util.folders import RUNS, local_path
 from facesim.util.words import count_text
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def tune(
     tuner: TunerName = "optuna",
     tuner_strategy: Literal["bayesian", "random", "hyperband"] | None = None,
     parallel: int | None = None,
-    output: Path | str = OUTPUT / "tune",
+    output: Path | str = RUNS / "tune",
     observers: Iterable[Observer] | None = None,
     **given: Any,
 ) -> Tuning:

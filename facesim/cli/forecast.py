@@ -15,6 +15,7 @@ from facesim.cli.plan import FILE, OF_THE_EXPERIMENT, measured_profile, profile_
 from facesim.spec.options import flag
 from facesim.spec.strategies import STRATEGIES
 from facesim.util.errors import InputError
+from facesim.util.folders import RUNS
 from facesim.util.words import count_text
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 @command_option("--instances", "own_instances", type=FILE, group="Cost and spot",
      help="TOML file of speeds and prices of your own, of types of the catalogue")  # fmt: skip
 @command_option(
-    "--output", type=FILE, default=Path("runs"), show_default=True, help="folder for the forecasts' run directories"
+    "--output", type=FILE, default=RUNS, show_default=True, help="folder for the forecasts' run directories"
 )
 @command_option("--json", "as_json", is_flag=True, help="print JSON for machines in place of text")
 @help_all()
@@ -132,9 +133,7 @@ def _print_forecasts(runs: list[Run], as_json: bool) -> None:
     "prefix", "tags", "max_cost", "on_interrupt",
 ), without=("epochs", "evaluate_every", "seed"))  # fmt: skip
 @command_option("--profile", "profile_file", type=FILE, group="Output", help="the profile  [default: this machine's]")
-@command_option(
-    "--output", type=FILE, default=Path("runs"), show_default=True, help="folder for the job's run directory"
-)
+@command_option("--output", type=FILE, default=RUNS, show_default=True, help="folder for the job's run directory")
 @command_option(
     "--dry-run", is_flag=True, help="print the request and what it may cost; start nothing, or keep nothing"
 )

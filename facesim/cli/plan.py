@@ -14,6 +14,7 @@ from facesim.cli.output import echo, echo_json
 from facesim.cli.parsing import Choice, Dollars, FilePath, read_config
 from facesim.planning import TRIED, quantities
 from facesim.spec.strategies import STRATEGIES
+from facesim.util.folders import RUNS
 from facesim.util.words import count_text
 
 if TYPE_CHECKING:
@@ -102,9 +103,7 @@ class _Counts(click.types.IntParamType):
 )
 @command_option("--instances", type=FILE, group="Cost and spot",
      help="TOML file of instance types and prices of your own")  # fmt: skip
-@command_option(
-    "--runs", type=FILE, default=Path("runs"), show_default=True, help="folder of runs whose accuracies are used"
-)
+@command_option("--runs", type=FILE, default=RUNS, show_default=True, help="folder of runs whose accuracies are used")
 @command_option(
     "--explain",
     metavar="SHAPE",

@@ -18,15 +18,13 @@ from facesim.spec.backends import BACKENDS
 from facesim.tracking import FORMATS, TRACKERS
 from facesim.tuning import TUNING_JOB
 from facesim.util.errors import FacesimError, InputError
+from facesim.util.folders import RUNS
 
 if TYPE_CHECKING:
     from facesim.backends.base import Status, Target
     from facesim.runs.directory import Run
     from facesim.runs.states import RunState
     from facesim.tuning.sagemaker import Kept
-
-#: The folder of runs where none is named.
-_RUNS = Path("runs")
 
 _run = click.argument("named", metavar="RUN")
 _region = click.option("--region", help="AWS region  [default: that of the run, or as AWS' own tools are configured]")
@@ -90,7 +88,7 @@ def list_(
                 "--studies has no meaning with --backend, --tag, --region, --namespace or --kube-context: leave these "
                 "out"
             )
-        return list_studies(folder or _RUNS, as_json)
+        return list_studies(folder or RUNS, as_json)
     if folder is None and backend is not None and BACKENDS[backend].can_attach:
         if tags and not BACKENDS[backend].lists_tags:
             raise click.UsageError(
@@ -106,7 +104,7 @@ def list_(
             "--namespace and --kube-context are of the list that a cluster has: give --backend kubernetes, too, and no "
             "FOLDER"
         )
-    folder = folder or _RUNS
+    folder = folder or RUNS
     statuses, damaged = runs_of(folder, backend)
     tagged = _tagged(statuses, tags)
     _show_list(tagged, f"no runs in {folder}{_with(tags)}", as_json)
@@ -247,7 +245,7 @@ def logs(named: str, source: str | None, follow: bool, region: str | None, as_js
 @click.option(
     "--output",
     type=FilePath(),
-    default=_RUNS,
+    default=RUNS,
     show_default=True,
     help="folder for the run directory, if RUN is the name of a training job; of the study, if it is one's",
 )

@@ -15,13 +15,14 @@ from facesim.cli.output import agreed, echo, echo_json
 from facesim.cli.parsing import FilePath, command
 from facesim.cli.runs import has_tags, tag_option
 from facesim.util.errors import InputError, doing
+from facesim.util.folders import RUNS
 from facesim.util.words import count_text
 
 if TYPE_CHECKING:
     from facesim.runs.directory import Run
     from facesim.study.study_file import StudyFile
 
-_FOLDER = click.option("--in", "folder", type=FilePath(), default=Path("runs"), show_default=True,
+_FOLDER = click.option("--in", "folder", type=FilePath(), default=RUNS, show_default=True,
                        help="folder of runs, in which studies are looked for by their names")  # fmt: skip
 _JSON = click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
 

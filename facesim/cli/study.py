@@ -33,6 +33,7 @@ from facesim.spec.strategies import STRATEGIES
 from facesim.spec.study import COMPARED, varies
 from facesim.tracking import TRACKERS
 from facesim.util.errors import DiskFull, FacesimError, InputError
+from facesim.util.folders import RUNS
 
 if TYPE_CHECKING:
     from facesim.api import Comparison, Run
@@ -75,7 +76,7 @@ def study_options(
             help="simulate managed spot training; any other option that begins with --spot asks for it, too"),
         command_option("--faults", group="Recovery", common=False,
             help="disturb the run: a TOML file of faults, or random:SEED:PER_MINUTE"),
-        command_option("--output", type=file, default=Path("runs"), show_default=True,
+        command_option("--output", type=file, default=RUNS, show_default=True,
             help="folder for run directories and report"),
         command_option(
             "--parallel", type=click.IntRange(1, 64), default=1, show_default=True, group="Cluster", common=False,
@@ -377,7 +378,7 @@ def report(
     "--seeds", type=click.IntRange(1, MAX_SEEDS), default=1, show_default=True, help="splits, with seeds 0, 1, ..."
 )
 @job_options(only=(*DATA, "subset"))
-@click.option("--output", type=FilePath(), default=Path("runs"), show_default=True,
+@click.option("--output", type=FilePath(), default=RUNS, show_default=True,
               help="folder that keeps the scores as baselines.json")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
 def baselines(source: str, seeds: int, output: Path, as_json: bool, **options: Any) -> None:

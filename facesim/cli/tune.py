@@ -14,6 +14,7 @@ from facesim.cli.study import INTERRUPTED, observers
 from facesim.planning import quantities
 from facesim.tracking import TRACKERS
 from facesim.util.errors import InputError
+from facesim.util.folders import RUNS
 
 if TYPE_CHECKING:
     from facesim.api import Tuning
@@ -42,7 +43,7 @@ _FILE = FilePath()
      help="trials that --tuner sagemaker runs at a time  [default: 1]")  # fmt: skip
 @job_options(without=("validation",))
 @command_option("--spot/--no-spot", default=None, group="Cost and spot", help="play managed spot training")
-@command_option("--output", type=_FILE, default=Path("runs/tune"), show_default=True,
+@command_option("--output", type=_FILE, default=RUNS / "tune", show_default=True,
      help="folder of the search: the same folder again continues it")  # fmt: skip
 @command_option("--track", type=Choices(list(TRACKERS)), multiple=True, common=False, callback=flattened,
      help="also send what is measured, as it is measured; repeatable, or with commas")  # fmt: skip

@@ -29,13 +29,11 @@ from facesim.spec.job import Job, make_job, options
 from facesim.spec.options import flag
 from facesim.spec.strategies import STRATEGIES
 from facesim.util.errors import InputError
+from facesim.util.folders import RUNS
 from facesim.util.words import count_text
 
 #: Of an experiment what depends on the workers that make an update: a plan gives each shape the same updates.
 _OF_SCALING = {"scale_lr", "warmup_epochs"}
-
-#: The folder of runs if none is named.
-RUNS = Path("runs")
 
 
 def plan_training(

@@ -10,6 +10,9 @@ import platformdirs
 from facesim.util.errors import InputError
 from facesim.util.files import written_ns
 
+#: The folder of runs where none is named.
+RUNS = Path("runs")
+
 
 def local_path(given: str | os.PathLike[str]) -> Path:
     """A path that a user gave, in which `~` is a home folder, as in a shell.
